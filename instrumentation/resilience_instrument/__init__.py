@@ -1,0 +1,47 @@
+"""Timeouts, safe retries and circuit breakers for what a Python program calls.
+
+This module is the public API and imports nothing at start: the launcher and the
+boot stage of every governed process pass through it. Names are loaded when they
+are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resilience_instrument.errors import (
+        BulkheadFullError,
+        CircuitBreakerOpenError,
+        ConfigError,
+        DeadlineExceededError,
+        RateLimitedError,
+        ResilienceError,
+    )
+
+__all__ = [
+    "BulkheadFullError",
+    "CircuitBreakerOpenError",
+    "ConfigError",
+    "DeadlineExceededError",
+    "RateLimitedError",
+    "ResilienceError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from resilience_instrument import errors
+
+    return getattr(errors, name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

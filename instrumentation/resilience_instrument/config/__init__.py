@@ -1,0 +1,1 @@
+"""Settings: their defaults with sources, their model, how they are loaded."""

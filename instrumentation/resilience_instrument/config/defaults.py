@@ -1,0 +1,71 @@
+"""Every default, with the reason it has its value. No other module holds one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- timeouts, seconds ------------------------------------------------------
+
+# Three seconds is a little more than the first TCP retransmission (RFC 6298
+# section 2.1), so one lost SYN does not fail a call.
+CONNECT: Final = 3.0
+
+# The upper end of what is usual between services: cuts only what is surely dead.
+READ: Final = 10.0
+
+# As for reading; a peer that takes nothing for that long is as dead as a mute one.
+WRITE: Final = 10.0
+
+# httpx's own default: long enough for a burst, short enough to see a leak.
+POOL: Final = 5.0
+
+# The whole call. Three times the read timeout, so that one hung attempt leaves
+# room for two more (Polly's standard handler has the same 30 s).
+TOTAL: Final = 30.0
+
+# -- retry ------------------------------------------------------------------
+
+# Two retries: what AWS's SDKs, resilience4j, Polly and failsafe-go have.
+MAX_ATTEMPTS: Final = 3
+
+# Full jitter over 1 s, 2 s, 4 s ... (Brooker, "Exponential Backoff And Jitter",
+# AWS Architecture Blog, 2015).
+BASE_DELAY: Final = 1.0
+MAX_DELAY: Final = 30.0
+
+# A service may ask for as long as one whole call lasts. urllib3 would sleep 6 h.
+RETRY_AFTER_MAX: Final = 30.0
+
+# Twenty per cent and a ten-second window are Finagle's RetryBudget. One free
+# retry a second and not ten: a prefork server runs many processes, each with a
+# budget of its own.
+BUDGET: Final = 0.2
+BUDGET_MIN: Final = 1.0
+BUDGET_WINDOW: Final = 10.0
+
+# -- breaker ----------------------------------------------------------------
+
+# Five in a row: pybreaker's and Envoy's default.
+CONSECUTIVE: Final = 5
+
+# Half a minute, doubled once if the service does not come back; a fifth of
+# chance keeps many clients from probing in the same second.
+OPEN_FOR: Final = 30.0
+OPEN_MAX: Final = 60.0
+OPEN_GROWTH: Final = 2.0
+OPEN_JITTER: Final = 0.2
+
+# One probe at a time and two successes: a single lucky answer closes nothing.
+PROBES: Final = 1
+SUCCESSES_TO_CLOSE: Final = 2
+
+# A probe that says nothing for as long as an attempt may take has lost its turn.
+PROBE_LEASE: Final = 10.0
+
+# -- metrics ----------------------------------------------------------------
+
+# Loopback unless told otherwise: nothing is opened to a network by surprise.
+METRICS_HOST: Final = "127.0.0.1"
+# A free range in Prometheus's list of default ports; the first free one serves.
+METRICS_FIRST_PORT: Final = 9469
+METRICS_LAST_PORT: Final = 9479

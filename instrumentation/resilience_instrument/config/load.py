@@ -1,0 +1,154 @@
+"""Load the settings from the environment, checked before they are used.
+
+A name is `RESILIENCE_`, the section and the key, such as
+`RESILIENCE_TIMEOUT_READ=5`. A value that cannot be used raises `ConfigError`,
+which says the key, the value and what would do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from resilience_instrument.config import defaults
+from resilience_instrument.config.model import (
+    AgentSettings,
+    BreakerSettings,
+    RetrySettings,
+    ServiceSettings,
+    Timeouts,
+)
+from resilience_instrument.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def from_environment(environ: Mapping[str, str]) -> AgentSettings:
+    """Return the settings that `environ` asks for, defaults where it is silent.
+
+    Raises:
+        ConfigError: A value is no number, out of its range, or contradicts
+            another.
+    """
+    read = _Reader(environ)
+    settings = ServiceSettings(_timeouts(read), _retry(read), _breaker(read))
+    _check_together(settings)
+    disabled = environ.get("RESILIENCE_DISABLE", "")
+    return AgentSettings(
+        frozenset(name.strip() for name in disabled.split(",") if name.strip()),
+        environ.get("RESILIENCE_METRICS_HOST", defaults.METRICS_HOST),
+        _ports(environ.get("RESILIENCE_METRICS_PORT")),
+        settings,
+    )
+
+
+def _timeouts(read: _Reader) -> Timeouts:
+    return Timeouts(
+        read.seconds("TIMEOUT_CONNECT", defaults.CONNECT),
+        read.seconds("TIMEOUT_READ", defaults.READ),
+        read.seconds("TIMEOUT_WRITE", defaults.WRITE),
+        read.seconds("TIMEOUT_POOL", defaults.POOL),
+        read.seconds("TIMEOUT_TOTAL", defaults.TOTAL),
+    )
+
+
+def _retry(read: _Reader) -> RetrySettings:
+    return RetrySettings(
+        read.whole("RETRY_MAX_ATTEMPTS", defaults.MAX_ATTEMPTS, least=1, most=10),
+        read.number("RETRY_BASE_DELAY", defaults.BASE_DELAY),
+        read.number("RETRY_MAX_DELAY", defaults.MAX_DELAY),
+        read.number("RETRY_RETRY_AFTER_MAX", defaults.RETRY_AFTER_MAX),
+        read.number("RETRY_BUDGET", defaults.BUDGET, most=1.0),
+        read.number("RETRY_BUDGET_MIN", defaults.BUDGET_MIN),
+        defaults.BUDGET_WINDOW,
+    )
+
+
+def _breaker(read: _Reader) -> BreakerSettings:
+    open_for = read.seconds("BREAKER_OPEN_FOR", defaults.OPEN_FOR)
+    return BreakerSettings(
+        read.whole("BREAKER_CONSECUTIVE", defaults.CONSECUTIVE, least=1),
+        open_for,
+        read.seconds("BREAKER_OPEN_MAX", max(open_for, defaults.OPEN_MAX)),
+        defaults.OPEN_GROWTH,
+        read.number("BREAKER_OPEN_JITTER", defaults.OPEN_JITTER, most=1.0),
+        read.whole("BREAKER_PROBES", defaults.PROBES, least=1),
+        read.whole("BREAKER_SUCCESSES_TO_CLOSE", defaults.SUCCESSES_TO_CLOSE, least=1),
+        read.seconds("BREAKER_PROBE_LEASE", defaults.PROBE_LEASE),
+    )
+
+
+def _check_together(settings: ServiceSettings) -> None:
+    timeout, breaker = settings.timeout, settings.breaker
+    if (timeout.read or 0.0) > (timeout.total or math.inf):
+        message = (
+            f"RESILIENCE_TIMEOUT_READ={timeout.read:g} is longer than"
+            f" RESILIENCE_TIMEOUT_TOTAL={timeout.total:g}: raise the total"
+        )
+        raise ConfigError(message)
+    if breaker.open_max < breaker.open_for:
+        message = (
+            f"RESILIENCE_BREAKER_OPEN_MAX={breaker.open_max:g} is shorter than"
+            f" RESILIENCE_BREAKER_OPEN_FOR={breaker.open_for:g}: raise the maximum"
+        )
+        raise ConfigError(message)
+
+
+def _ports(text: str | None) -> range:
+    if text is None:
+        return range(defaults.METRICS_FIRST_PORT, defaults.METRICS_LAST_PORT + 1)
+    first, _, last = text.partition("-")
+    try:
+        low, high = int(first), int(last or first)
+    except ValueError:
+        low, high = -1, -1
+    if low == high == 0:
+        return range(0)
+    if not 0 < low <= high <= 65535:  # noqa: PLR2004 - the largest port there is
+        message = (
+            f"RESILIENCE_METRICS_PORT={text!r}: use a port such as 9469, a range"
+            " such as 9469-9479, or 0 to serve no metrics"
+        )
+        raise ConfigError(message)
+    return range(low, high + 1)
+
+
+class _Reader:
+    """Reads numbers out of the environment and explains what is wrong with one."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def seconds(self, key: str, default: float) -> float:
+        """Read a duration, which is longer than nothing."""
+        value = self.number(key, default)
+        if value <= 0:
+            raise self._error(key, "use a number of seconds above 0")
+        return value
+
+    def number(self, key: str, default: float, most: float = 1e6) -> float:
+        """Read a number from 0 to `most`."""
+        text = self._environ.get(f"RESILIENCE_{key}")
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise self._error(key, f"use a number from 0 to {most:g}")
+        return value
+
+    def whole(self, key: str, default: int, least: int, most: int = 1000) -> int:
+        """Read a whole number from `least` to `most`."""
+        text = self._environ.get(f"RESILIENCE_{key}")
+        if text is None:
+            return default
+        if text.strip().isdecimal() and least <= int(text) <= most:
+            return int(text)
+        raise self._error(key, f"use a whole number from {least} to {most}")
+
+    def _error(self, key: str, fix: str) -> ConfigError:
+        name = f"RESILIENCE_{key}"
+        return ConfigError(f"{name}={self._environ[name]!r}: {fix}")

@@ -1,0 +1,103 @@
+"""What the engine tells, and to whom: events go sideways, calls go down.
+
+An observer is told everything and decides nothing. What it raises is counted as
+a fault of ours and never reaches a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from resilience_instrument.call import Call
+    from resilience_instrument.verdict import Judgement
+
+State: TypeAlias = Literal["closed", "open", "half_open"]
+"""States of a breaker, in metrics 0, 1 and 2 in this order."""
+
+SkipReason: TypeAlias = Literal[
+    "not_idempotent",
+    "body",
+    "budget",
+    "deadline",
+    "retry_after",
+    "app_retries",
+    "transaction",
+    "attempts",
+    "open",
+]
+"""Why a transient failure was not retried."""
+
+RejectingPolicy: TypeAlias = Literal["breaker", "bulkhead", "throttle", "deadline"]
+"""Which policy did not let a call through."""
+
+CallOutcome: TypeAlias = Literal[
+    "success", "error", "timeout", "rejected", "cancelled", "fallback"
+]
+"""How a call ended for the app."""
+
+
+class Transition(NamedTuple):
+    """A breaker went from one state to another.
+
+    Attributes:
+        service: Whose circuit it is.
+        from_state: The state that was left.
+        to_state: The state that was entered.
+        failures: Failures in a row that led to it, 0 where none did.
+        last_error: A word for the last failure, empty if there was none.
+        open_for: Seconds for which an open circuit refuses, 0 for other states.
+    """
+
+    service: str
+    from_state: State
+    to_state: State
+    failures: int = 0
+    last_error: str = ""
+    open_for: float = 0.0
+
+
+class Observer(Protocol):
+    """Who is told what happens to calls. Numbers are seconds."""
+
+    def call_started(self, call: Call) -> None:
+        """Tell that a call begins, before any attempt."""
+        ...
+
+    def attempt_started(self, call: Call, number: int) -> None:
+        """Tell that attempt `number` (from 1) is about to be made."""
+        ...
+
+    def attempt_ended(
+        self, call: Call, number: int, judgement: Judgement, seconds: float
+    ) -> None:
+        """Tell how attempt `number` was judged and how long it took."""
+        ...
+
+    def attempt_cancelled(self, call: Call, number: int) -> None:
+        """Tell that attempt `number` was cancelled and counts as nothing."""
+        ...
+
+    def retry_scheduled(
+        self, call: Call, number: int, delay: float, reason: str
+    ) -> None:
+        """Tell that attempt `number` will start after `delay`, and why."""
+        ...
+
+    def retry_skipped(self, call: Call, reason: SkipReason) -> None:
+        """Tell why a transient failure is not tried again."""
+        ...
+
+    def rejected(self, call: Call, policy: RejectingPolicy) -> None:
+        """Tell that `policy` did not let the call through."""
+        ...
+
+    def transitioned(self, call: Call, transition: Transition) -> None:
+        """Tell that a breaker changed its state during `call`."""
+        ...
+
+    def call_ended(
+        self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
+    ) -> None:
+        """Tell, exactly once, how the call ended after how many attempts."""
+        ...

@@ -1,0 +1,1 @@
+"""One room a library: where it is patched and how its calls are read."""

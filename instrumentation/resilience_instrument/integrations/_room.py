@@ -1,0 +1,100 @@
+"""What every room shares: the way into the engine, and the way around it.
+
+A room must never break a call. What our own code raises is reported, and the
+call goes through untouched: once, unless an attempt was made already.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol, final
+
+from resilience_instrument.engine import Io, execute, run_sync
+from resilience_instrument.outcome import Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.call import Call
+    from resilience_instrument.clock import Clock
+    from resilience_instrument.events import Observer
+    from resilience_instrument.outcome import Outcome
+    from resilience_instrument.registry import Registry, ServicePolicies
+
+
+@final
+class Runtime:
+    """What the agent gives to a room.
+
+    Args:
+        registry: Finds the policies of a service.
+        observer: Is told what happens.
+        clock: Time and chance.
+        fault: Takes a fault of ours: where it happened and what it was.
+    """
+
+    __slots__ = ("clock", "fault", "observer", "registry")
+
+    def __init__(
+        self,
+        registry: Registry,
+        observer: Observer,
+        clock: Clock,
+        fault: Callable[[str, Exception], None],
+    ) -> None:
+        self.registry = registry
+        self.observer = observer
+        self.clock = clock
+        self.fault = fault
+
+
+class GovernedIo(Io, Protocol):
+    """An `Io` that can also let its call through untouched."""
+
+    last: Outcome | None
+    """What the last attempt came to, None if there is none to hand on."""
+
+    async def untouched(self) -> Outcome:
+        """Make the call as if the agent were not there."""
+        ...
+
+
+async def govern(
+    runtime: Runtime, call: Call, policies: ServicePolicies, io: GovernedIo
+) -> Outcome:
+    """Run the call through the engine, or around it when the engine fails."""
+    try:
+        return await execute(call, policies, io, runtime.observer, runtime.clock)
+    except Exception as fault:
+        runtime.fault("engine", fault)
+    return await io.untouched() if io.last is None else io.last
+
+
+def govern_sync(
+    runtime: Runtime, call: Call, policies: ServicePolicies, io: GovernedIo
+) -> object:
+    """Run a synchronous call; return its value or raise its error."""
+    return deliver(run_sync(govern(runtime, call, policies, io)))
+
+
+def deliver(outcome: Outcome) -> object:
+    """Turn an outcome back into a returned value or a raised error."""
+    if not isinstance(outcome, Raised):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        # The traceback holds this frame; what the frame holds must not hold it.
+        del outcome
+
+
+def suppressed() -> bool:
+    """Tell whether a telemetry library asks that its own calls be left alone."""
+    context = sys.modules.get("opentelemetry.context")
+    if context is None:
+        return False
+    value = context.get_value
+    return bool(
+        value(context._SUPPRESS_INSTRUMENTATION_KEY)  # noqa: SLF001 - it has no other name
+        or value("suppress_instrumentation")
+    )

@@ -1,0 +1,1 @@
+"""What the agent says: metrics, spans and log lines from one catalogue."""
