@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+    BoundFunctionWrapper = wrapt.BoundFunctionWrapper[..., Any]
+    FunctionWrapper = wrapt.FunctionWrapper[..., Any]
+else:  # the oldest wrapt that we accept cannot be subscripted when it runs
+    BoundFunctionWrapper = wrapt.BoundFunctionWrapper
+    FunctionWrapper = wrapt.FunctionWrapper
 
 
 class Target(NamedTuple):
@@ -31,7 +36,7 @@ def _resolve(module: str, qualified_name: str) -> Any:
     return operator.attrgetter(qualified_name)(importlib.import_module(module))
 
 
-class _BoundGovernedFunction(wrapt.BoundFunctionWrapper[..., Any]):
+class _BoundGovernedFunction(BoundFunctionWrapper):
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         if self._self_instance is None:
             return _resolve, (self.__module__, self.__qualname__)
@@ -48,7 +53,7 @@ class _BoundGovernedFunction(wrapt.BoundFunctionWrapper[..., Any]):
         return getattr(copy.deepcopy(self._self_instance, memo), self.__name__)
 
 
-class GovernedFunction(wrapt.FunctionWrapper[..., Any]):
+class GovernedFunction(FunctionWrapper):
     """A wrapper of ours: known by its class, pickled by its name."""
 
     __bound_function_wrapper__ = _BoundGovernedFunction

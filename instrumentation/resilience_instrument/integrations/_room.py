@@ -31,9 +31,10 @@ class Runtime:
         observer: Is told what happens.
         clock: Time and chance.
         fault: Takes a fault of ours: where it happened and what it was.
+        begin: Is told before each call; the first one starts the metrics server.
     """
 
-    __slots__ = ("clock", "fault", "observer", "registry")
+    __slots__ = ("begin", "clock", "fault", "observer", "registry")
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Runtime:
         observer: Observer,
         clock: Clock,
         fault: Callable[[str, Exception], None],
+        begin: Callable[[], None],
     ) -> None:
         self.registry = registry
         self.observer = observer
         self.clock = clock
         self.fault = fault
+        self.begin = begin
 
 
 class GovernedIo(Io, Protocol):
@@ -64,10 +67,14 @@ async def govern(
 ) -> Outcome:
     """Run the call through the engine, or around it when the engine fails."""
     try:
+        runtime.begin()
         return await execute(call, policies, io, runtime.observer, runtime.clock)
     except Exception as fault:
         runtime.fault("engine", fault)
-    return await io.untouched() if io.last is None else io.last
+        return await io.untouched() if io.last is None else io.last
+    finally:
+        # An error's traceback holds the Io; the Io must not hold the error.
+        io.last = None
 
 
 def govern_sync(

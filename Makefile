@@ -1,0 +1,85 @@
+# Everything a contributor runs. Needs GNU make (3.81 will do) and Python 3.11 or
+# newer; all else goes into $(VENV), which is made on first use and refreshed when
+# pyproject.toml changes. Nothing outside this directory is touched.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# A candidate must run, not just exist: a pyenv shim of a version that is not
+# selected is on the PATH and fails.
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
+	"$$candidate" -c '$(RECENT)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
+DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format build changelog clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo ## Watch a service fail with and without the agent
+	@$(BIN)/python examples/cascade/demo.py $(ARGS)
+
+test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the coverage gate
+	@$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
+
+lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+	@said=$$($(BIN)/python -m towncrier build --draft --version next 2>&1) \
+	    && echo "Changelog fragments are well named." || { echo "$$said" >&2; exit 1; }
+
+format: $(VENV)/.lint ## Rewrite the sources in the project's style
+	$(BIN)/python -m ruff check --fix-only --quiet .
+	$(BIN)/python -m ruff format .
+
+build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+changelog: $(VENV)/.release ## Show what the next release's changelog will say
+	@$(BIN)/python -m towncrier build --draft --version next
+
+clean: ## Remove everything that was made, the virtual environment too
+	rm -rf "$(VENV)" build dist htmlcov .coverage .coverage.*
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps below say which dependencies $(VENV) already holds.
+$(VENV)/.created:
+	@python="$(PYTHON)"; \
+	if ! "$${python:-false}" -c '$(RECENT)' 2>/dev/null; then \
+	    echo "error: no Python 3.11 or newer found$${python:+ as $$python}; install one or say where it is: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	elif "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    "$$python" -m venv "$(VENV)"; \
+	elif "$$python" -m virtualenv --version >/dev/null 2>&1; then \
+	    "$$python" -m virtualenv -q "$(VENV)"; \
+	else \
+	    echo "error: $$python cannot make virtual environments; install the package python3-venv (Debian, Ubuntu: sudo apt-get install python3-venv)" >&2; \
+	    exit 1; \
+	fi
+	@$(PIP) install --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group lint
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install --group release
+	@touch $@

@@ -1,0 +1,384 @@
+"""requests: the frame at `Session.send`, the attempts at `HTTPAdapter.send`.
+
+`HTTPAdapter.send` sees every physical request, redirect hops and second legs of
+an authentication included, and adapters of an app's own reach it by `super()`.
+Test tools replace it, and so see every call exactly once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import http.client
+from typing import TYPE_CHECKING, Any, Final, final
+
+import requests
+import requests.adapters
+import requests.exceptions
+import requests.utils
+import urllib3
+import urllib3.connection
+import urllib3.exceptions
+
+from resilience_instrument import errors
+from resilience_instrument.call import Call
+from resilience_instrument.config.model import Timeouts
+from resilience_instrument.integrations import _http
+from resilience_instrument.integrations._clamp import (
+    CLAMP,
+    Clamp,
+    clamp_response,
+    send_unhurried,
+)
+from resilience_instrument.integrations._endpoint import Endpoints
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import govern_sync, suppressed
+from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.deadline import CURRENT, nearer
+from resilience_instrument.policies.timeout import Limits, call_deadline, limits
+from resilience_instrument.verdict import Judgement, Phase
+
+if TYPE_CHECKING:
+    from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.outcome import Outcome
+
+_NOT_REACHED: Final = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+)
+
+
+class CircuitBreakerOpenError(
+    errors.CircuitBreakerOpenError, requests.exceptions.ConnectionError
+):
+    """The circuit is open; to an app of requests, a host that is not there."""
+
+
+class DeadlineExceededError(
+    errors.DeadlineExceededError, requests.exceptions.ReadTimeout
+):
+    """No time is left; to an app of requests, a read timeout."""
+
+
+_OWN: Final[dict[type[ResilienceError], Any]] = {
+    errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+    errors.DeadlineExceededError: DeadlineExceededError,
+}
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """Return what is wrapped, for one `runtime`."""
+    return [
+        Target(http.client.HTTPResponse, "__init__", clamp_response),
+        Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
+        Target(requests.adapters.HTTPAdapter, "send", _attempts(runtime)),
+        Target(requests.Session, "send", _frame),
+    ]
+
+
+def _frame(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    stream = kwargs.get("stream", getattr(instance, "stream", False))
+    frame = _http.Frame(_http.FRAME.get(), stream=bool(stream))
+    token = _http.FRAME.set(frame)
+    try:
+        response = wrapped(*args, **kwargs)
+    finally:
+        _http.FRAME.reset(token)
+    if response is frame.response:
+        # Else it would include the attempts before, and the body.
+        response.elapsed = dt.timedelta(seconds=frame.elapsed)
+    return response
+
+
+def _attempts(runtime: Runtime) -> Wrapper:
+    endpoints = Endpoints()
+
+    def send(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if suppressed():
+            return wrapped(*args, **kwargs)
+        try:
+            sending = _Sending(runtime, wrapped, instance, args, kwargs)
+            call = sending.describe(endpoints)
+        except Exception as fault:
+            runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        return govern_sync(runtime, call, sending.policies, sending)
+
+    return send
+
+
+@final
+class _Sending:
+    """One request on its way through an adapter: the `Io` of its call."""
+
+    __slots__ = (
+        "_adapter",
+        "_body",
+        "_clamp",
+        "_clock",
+        "_frame",
+        "_given",
+        "_kwargs",
+        "_limits",
+        "_request",
+        "_timeout",
+        "_wrapped",
+        "call",
+        "last",
+        "policies",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        wrapped: Any,
+        adapter: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._wrapped = wrapped
+        self._adapter = adapter
+        self._clock = runtime.clock
+        self._frame = _http.FRAME.get()
+        self._request, self._kwargs = _arguments(*args, **kwargs)
+        self._timeout = self._kwargs["timeout"]
+        self.last: Outcome | None = None
+        url = urllib3.util.parse_url(self._request.url)
+        scheme, host = url.scheme or "", url.host or ""
+        service = _http.service_name(scheme, host.strip("[]"), url.port)
+        proxy = requests.utils.select_proxy(self._request.url, self._kwargs["proxies"])
+        self.policies = runtime.registry.policies(service, proxy)
+        own = self.policies.settings.timeout
+        self._given = _app_timeouts(self._timeout, own)
+
+    def describe(self, endpoints: Endpoints) -> Call:
+        """State the facts of the call."""
+        request, policies = self._request, self.policies
+        method = (request.method or "").upper()
+        self.call = Call(
+            library="requests",
+            service=policies.service,
+            endpoint=endpoints.label(policies.service, request.path_url),
+            operation=_http.method_label(method),
+            repeatable=_http.is_repeatable(method, request.headers),
+            replayable=_is_replayable(request),
+            app_retries=_retries(self._adapter),
+            unbounded=self._timeout is None,
+            deadline=self._deadline(),
+            attributes=lambda: _http.span_attributes(method, request.url),
+        )
+        return self.call
+
+    def _deadline(self) -> float | None:
+        own = self.policies.settings.timeout
+        end = None
+        if self._given is not None:
+            end = call_deadline(self._given, own, self._clock.monotonic())
+        frame = self._frame
+        if frame is None:
+            return nearer(end, CURRENT.get())
+        frame.deadline = nearer(frame.deadline, nearer(end, CURRENT.get()))
+        return frame.deadline
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:
+        """Send the request once and, unless the app streams, read the answer."""
+        now = self._clock.monotonic()
+        given = self._given or self.policies.settings.timeout
+        self._limits = limits(given, deadline, now)
+        self._clamp = Clamp(
+            deadline, self._clock.monotonic, sending=self._timeout is None
+        )
+        carried = _http.Carried(self._request.headers, self.call.carrier)
+        token = CLAMP.set(self._clamp)
+        try:
+            if number > 1:
+                _rewind(self._request)
+            self.last = Returned(self._send(now))
+        except Exception as error:
+            self.last = Raised(error)
+        finally:
+            CLAMP.reset(token)
+            carried.restore()
+        return self.last
+
+    def _send(self, begun: float) -> Any:
+        kwargs = {**self._kwargs, "timeout": self._attempt_timeout(self._limits)}
+        response = self._wrapped(self._request, **kwargs)
+        frame = self._frame
+        if frame is not None:
+            frame.response = response
+            frame.elapsed = self._clock.monotonic() - begun
+        if frame is None or frame.stream:
+            self._clamp.release(free=self._timeout is None)
+        elif not response.is_redirect:
+            response.content  # noqa: B018 - reads the body into the response
+        return response
+
+    def _attempt_timeout(self, now: Limits) -> Any:
+        """Return the timeout to hand on: the app's own object where it still holds."""
+        given = self._given
+        if given is None or (
+            self._timeout is not None
+            and (now.connect, now.read) == (given.connect, given.read)
+        ):
+            return self._timeout
+        return (now.connect, now.read)
+
+    def judge(self, outcome: Outcome) -> Judgement:
+        """Read what the last attempt came to."""
+        if not isinstance(outcome, Raised):
+            response: Any = outcome.value
+            return _http.judge_status(response.status_code, response.headers)
+        error = outcome.error
+        sent = not _never_sent(error)
+        phase = _phase(error)
+        if phase is not None:
+            waited = self._clock.monotonic() - self._limits.start
+            phase = Phase.TOTAL if self._clamp.fired else phase
+            own = self.policies.settings.timeout
+            return _http.judge_timeout(error, phase, waited, own, sent=sent)
+        if isinstance(error, _TRANSPORT):
+            return _http.judge_transport(error, sent=sent)
+        return _http.judge_ours(error)
+
+    def reject(self, error: ResilienceError) -> Exception:
+        """Return `error` as one of requests, with the request that it refuses."""
+        own: Exception = _OWN[type(error)](
+            str(error),
+            service=error.service,
+            retry_after=error.retry_after,
+            last_error=error.last_error,
+        )
+        own.request = self._request  # type: ignore[attr-defined]
+        return own
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Give the connection back: read a small rest, else close."""
+        self.last = None
+        if isinstance(outcome, Returned):
+            response: Any = outcome.value
+            if _http.is_small(response.headers):
+                with contextlib.suppress(requests.exceptions.RequestException):
+                    response.content  # noqa: B018 - reads what is left
+            response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a thread waits."""
+        _http.sleep_sync(seconds)
+
+    async def untouched(self) -> Outcome:
+        """Send the request as if the agent were not there."""
+        try:
+            return Returned(self._wrapped(self._request, **self._kwargs))
+        except Exception as error:
+            return Raised(error)
+
+
+def _arguments(  # noqa: PLR0913, PLR0917 - the signature of HTTPAdapter.send
+    request: Any,
+    stream: Any = False,  # noqa: FBT002
+    timeout: Any = None,
+    verify: Any = True,  # noqa: FBT002
+    cert: Any = None,
+    proxies: Any = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Sort the arguments of `HTTPAdapter.send`, given by position or by name."""
+    return request, {
+        "stream": stream,
+        "timeout": timeout,
+        "verify": verify,
+        "cert": cert,
+        "proxies": proxies,
+    }
+
+
+def _app_timeouts(timeout: Any, own: Timeouts) -> Timeouts | None:
+    """Return the timeouts that hold, None if the app's cannot be understood."""
+    if timeout is None:
+        return own
+    connect, read = _pair(timeout)
+    if not (_is_limit(connect) and _is_limit(read)):
+        # Wrong or unknown: the library says so itself.
+        return None
+    return Timeouts(connect, read, read, None, None)
+
+
+def _pair(timeout: Any) -> tuple[Any, Any]:
+    """Return the connect and the read timeout out of what requests accepts."""
+    if isinstance(timeout, urllib3.Timeout):
+        given = timeout.clone()
+        given.start_connect()
+        return given.connect_timeout, given.read_timeout
+    if isinstance(timeout, tuple):
+        return (timeout[0], timeout[1]) if len(timeout) == 2 else ("", "")  # noqa: PLR2004
+    return timeout, timeout
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+    )
+
+
+def _is_replayable(request: Any) -> bool:
+    body = request.body
+    if body is None or isinstance(body, (bytes, str)):
+        return True
+    return isinstance(getattr(request, "_body_position", None), int)
+
+
+def _rewind(request: Any) -> None:
+    # Without a position nothing was read: it failed before the body's turn.
+    if isinstance(getattr(request, "_body_position", None), int):
+        requests.utils.rewind_body(request)
+
+
+def _retries(adapter: Any) -> bool:
+    """Tell whether the app mounted an adapter that retries by itself."""
+    retries = adapter.max_retries
+    return not (retries.total == 0 and retries.read is False)
+
+
+_TRANSPORT: Final = (
+    requests.exceptions.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.RetryError,
+)
+
+
+def _never_sent(error: Exception) -> bool:
+    """Tell whether it is proven that no byte of the request left."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
+    if not isinstance(error, requests.exceptions.ConnectionError):
+        return False
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    reason = getattr(reason, "original_error", reason)
+    return isinstance(reason, _NOT_REACHED)
+
+
+def _phase(error: Exception) -> Phase | None:
+    """Return in which phase a timeout struck, None if it was none."""
+    if isinstance(error, requests.exceptions.RequestException):
+        for each in _http.chain(error):
+            for kind, phase in _PHASES:
+                if isinstance(each, kind):
+                    return phase
+    return None
+
+
+# The first that fits: a refused connection is a connect timeout by inheritance.
+_PHASES: Final[tuple[tuple[type[BaseException], Phase | None], ...]] = (
+    (urllib3.exceptions.NewConnectionError, None),
+    (urllib3.exceptions.ConnectTimeoutError, Phase.CONNECT),
+    (requests.exceptions.ConnectTimeout, Phase.CONNECT),
+    (urllib3.exceptions.ReadTimeoutError, Phase.READ),
+    (requests.exceptions.ReadTimeout, Phase.READ),
+    (TimeoutError, Phase.WRITE),
+)
