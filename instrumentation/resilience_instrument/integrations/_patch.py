@@ -68,11 +68,14 @@ class GovernedFunction(FunctionWrapper):
         return self
 
 
-def apply(targets: Iterable[Target]) -> None:
+def apply(targets: Iterable[Target]) -> list[Target]:
     """Wrap every target, or leave the library as it was.
 
     A function that carries a wrapper of ours already is left alone, so that two
     names of one module do not govern a call twice.
+
+    Returns:
+        What `remove` needs to take the wrappers off again.
 
     Raises:
         AttributeError: The library does not have the shape that is needed.
@@ -84,11 +87,19 @@ def apply(targets: Iterable[Target]) -> None:
             if not _is_governed(original):
                 wrapper = GovernedFunction(original, target.wrapper)
                 setattr(target.owner, target.name, wrapper)
-                done.append(Target(target.owner, target.name, original))
+                done.append(target)
     except BaseException:
-        for undo in done:
-            setattr(undo.owner, undo.name, undo.wrapper)
+        remove(done)
         raise
+    return done
+
+
+def remove(done: Iterable[Target]) -> None:
+    """Take wrappers off where they are still the outermost, else leave the chain."""
+    for target in done:
+        current = vars(target.owner).get(target.name)
+        if isinstance(current, GovernedFunction):
+            setattr(target.owner, target.name, current.__wrapped__)
 
 
 def _own_attribute(target: Target) -> Any:
