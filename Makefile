@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build changelog clean
+.PHONY: help demo test lint format docs build changelog clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,12 +32,16 @@ lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/build.py --check
 	@said=$$($(BIN)/python -m towncrier build --draft --version next 2>&1) \
 	    && echo "Changelog fragments are well named." || { echo "$$said" >&2; exit 1; }
 
 format: $(VENV)/.lint ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix-only --quiet .
 	$(BIN)/python -m ruff format .
+
+docs: $(VENV)/.lint ## Write the pages that come from the code
+	$(BIN)/python docs/build.py
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist

@@ -7,10 +7,9 @@ are first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # typing is not loaded in this stage
 if TYPE_CHECKING:
     from resilience_instrument.errors import (
         BulkheadFullError,

@@ -65,26 +65,27 @@ class Agent:
 
     def govern(self, library: str, module: ModuleType) -> None:
         """Wrap what has to be wrapped in `library`, all of it or nothing."""
-        status = "patched"
+        version = str(getattr(module, "__version__", ""))
+        self.metrics.patch_info(library, version, self._wrap(library))
+
+    def _wrap(self, library: str) -> str:
+        """Wrap a library's functions and return how it stands then."""
+        if library in self._settings.disabled:
+            return "disabled"
         try:
             room = importlib.import_module(LIBRARIES[library])
             _patch.apply(room.targets(self.runtime))
         except Exception as error:
             # A library of another shape is left alone; the others are governed.
-            status = "failed"
             self.faults.report(f"patch:{library}", error)
-        version = str(getattr(module, "__version__", ""))
-        self.metrics.patch_info(library, version, status)
+            return "failed"
+        return "patched"
 
     def serve(self) -> None:
         """Serve the metrics, from the first call on and once a process."""
-        if self._serving:
+        if self._serving or not self._claim_serving():
             return
-        with self._lock:
-            if self._serving:
-                return
-            self._serving = True
-        exposition = Exposition(self.store, self.snapshots)
+        exposition = Exposition(self.store, self.snapshots, self.metrics.infos)
         settings = self._settings
         self._server = server.start(
             settings.metrics_host, settings.metrics_ports, exposition.render
@@ -94,6 +95,12 @@ class Agent:
             say(f"no free port in {ports[0]}-{ports[-1]}, metrics are not served")
         elif self._server is not None and os.environ.get("RESILIENCE_BANNER") == "1":
             say(f"metrics at {self._server.url}")
+
+    def _claim_serving(self) -> bool:
+        """Return True to one caller only, however many come at once."""
+        with self._lock:
+            claimed, self._serving = not self._serving, True
+        return claimed
 
     def snapshots(self) -> Iterator[ServiceSnapshot]:
         """Yield how every service stands at this moment."""
@@ -117,7 +124,7 @@ class Agent:
         self.store.renew()
         self.clock.reseed()
         if inherited is not None:
-            inherited.close()
+            inherited.abandon()
 
 
 @final

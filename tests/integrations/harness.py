@@ -115,7 +115,9 @@ class AsyncHttpx(Httpx):
     async def _send(self, wish: Wish) -> Answer:
         verify = _context(wish.verify)
         try:
-            async with httpx.AsyncClient(follow_redirects=True, verify=verify) as client:
+            async with httpx.AsyncClient(
+                follow_redirects=True, verify=verify
+            ) as client:
                 options = wish.options("content")
                 if not wish.stream:
                     response = await client.request(wish.method, wish.url, **options)

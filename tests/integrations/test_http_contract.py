@@ -441,7 +441,9 @@ def test_a_host_that_does_not_accept_is_a_connect_timeout(
         answer = harness.send(wish)
 
     assert isinstance(answer.error, harness.timeout_errors)
-    phases = [judged.timeout.value for _, judged, _ in governed.told.of("attempt_ended")]
+    phases = [
+        judged.timeout.value for _, judged, _ in governed.told.of("attempt_ended")
+    ]
     assert ["connect"] * 3 == phases
 
 

@@ -1,0 +1,61 @@
+"""What launcher and boot stage agree on: variables, the switch, the boot directory.
+
+The launcher sets these variables, every Python below it reads them. Nothing is
+imported here but `os` and `sys`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing is not loaded in this stage
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+ACTIVE = "RESILIENCE_ACTIVE"
+"""`1` where the agent was asked for."""
+PREFIX = "RESILIENCE_PREFIX"
+"""`sys.prefix` of the environment that has the agent."""
+PYTHON = "RESILIENCE_PYTHON"
+"""Its version of Python, such as `3.11`."""
+LAUNCH_PID = "RESILIENCE_LAUNCH_PID"
+"""The process that the launcher became."""
+
+BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap", "path")  # noqa: PTH100, PTH118, PTH120 - pathlib is not loaded in this stage
+"""The directory whose `sitecustomize` starts the agent."""
+
+_OFF = frozenset({"0", "false", "off", "no"})
+
+
+def is_off(environ: Mapping[str, str]) -> bool:
+    """Tell whether `RESILIENCE_ENABLED` says that nothing is to be governed."""
+    return environ.get("RESILIENCE_ENABLED", "").strip().lower() in _OFF
+
+
+def is_asked_for(environ: Mapping[str, str]) -> bool:
+    """Tell whether a launcher of this very environment started this process."""
+    return (
+        environ.get(ACTIVE) == "1"
+        and environ.get(PREFIX) == sys.prefix
+        and environ.get(PYTHON) == python_version()
+        and not is_off(environ)
+    )
+
+
+def ask_for(environ: MutableMapping[str, str]) -> None:
+    """Set what makes every Python below this process start the agent."""
+    environ[ACTIVE] = "1"
+    environ[PREFIX] = sys.prefix
+    environ[PYTHON] = python_version()
+    environ[LAUNCH_PID] = str(os.getpid())
+    before = environ.get("PYTHONPATH")
+    kept = before.split(os.pathsep) if before else []
+    # An empty entry of the app's own stays: it stands for the current directory.
+    path = [BOOT, *(entry for entry in kept if entry != BOOT)]
+    environ["PYTHONPATH"] = os.pathsep.join(path)
+
+
+def python_version() -> str:
+    """Return the version of this Python, such as `3.11`."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"

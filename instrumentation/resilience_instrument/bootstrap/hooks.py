@@ -1,0 +1,120 @@
+"""Wait for a library to be imported, then tell the agent, which is loaded only now.
+
+A finder of ours stands first and lets the others find the module; only the way it
+is executed gets an addition. What goes wrong here never fails the app's import.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from resilience_instrument.integrations.catalog import LIBRARIES
+
+TYPE_CHECKING = False  # typing is not loaded in this stage
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+    from typing import Any
+
+
+def install() -> None:
+    """Put our finder first, once, and govern what is imported already."""
+    if FINDER in sys.meta_path:
+        sys.meta_path.remove(FINDER)
+        sys.meta_path.insert(0, FINDER)
+        return
+    sys.meta_path.insert(0, FINDER)
+    for library in LIBRARIES:
+        module = sys.modules.get(library)
+        if module is not None:
+            announce(library, module)
+
+
+def announce(library: str, module: ModuleType) -> None:
+    """Tell the agent that a library is there; what it raises is said, once."""
+    try:
+        from resilience_instrument._agent import library_imported
+
+        library_imported(library, module)
+    except Exception as fault:
+        _say(f"{library} is not governed: {type(fault).__name__}: {fault}")
+
+
+_said: set[str] = set()
+
+
+def _say(line: str) -> None:
+    if line not in _said and sys.stderr is not None:
+        _said.add(line)
+        sys.stderr.write(f"resilience-instrument: {line}\n")
+
+
+class Finder:
+    """Finds nothing by itself; adds a step to what the others find."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> Any:
+        """Return the spec that the other finders have, if `name` is governed."""
+        if name not in LIBRARIES:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec = find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    _extend(spec, name)
+                return spec
+        return None
+
+
+FINDER = Finder()
+
+
+def _extend(spec: Any, name: str) -> None:
+    """Make the loader announce the module when it has executed it.
+
+    A loader of one module alone gets the step itself, so that everybody else sees
+    the loader that they expect. One that others share is wrapped.
+    """
+    loader = spec.loader
+    if getattr(loader, "name", None) == name:
+        try:
+            loader.exec_module = _then_announce(loader, name)
+        except AttributeError:
+            pass
+        else:
+            return
+    if hasattr(loader, "exec_module"):
+        spec.loader = _Wrapped(loader, name)
+
+
+def _then_announce(loader: Any, name: str) -> Callable[[ModuleType], None]:
+    def exec_module(module: ModuleType) -> None:
+        # Once: a reload finds a new spec, and nobody sees the step afterwards.
+        del loader.exec_module
+        loader.exec_module(module)
+        announce(name, module)
+
+    return exec_module
+
+
+class _Wrapped:
+    """Stands for a loader until its module is executed."""
+
+    def __init__(self, loader: Any, name: str) -> None:
+        self._loader = loader
+        self._name = name
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        if spec is not None:
+            spec.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        announce(self._name, module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)

@@ -1,0 +1,11 @@
+"""Threads as the interpreter has them, kept from before anybody patched them.
+
+gevent and eventlet replace these names when the app asks for it. The boot stage
+loads this module first, so that the agent's own thread stays a real one.
+"""
+
+from __future__ import annotations
+
+from _thread import start_new_thread as start_thread
+
+__all__ = ["start_thread"]

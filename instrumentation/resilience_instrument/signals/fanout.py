@@ -1,0 +1,48 @@
+"""Tell several observers; what one of them raises reaches neither call nor others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Report = Callable[[str, Exception], None]
+
+
+def _told(event: str) -> Callable[..., None]:
+    def tell(self: Fanout, *facts: Any) -> None:
+        for observer in self.observers:
+            try:
+                getattr(observer, event)(*facts)
+            except Exception as fault:
+                self.report("observer", fault)
+
+    tell.__doc__ = f"Tell everyone about `{event}`."
+    return tell
+
+
+@final
+class Fanout:
+    """An observer that stands for several.
+
+    Args:
+        observers: Who is told, in this order.
+        report: Takes what an observer raised.
+    """
+
+    __slots__ = ("observers", "report")
+
+    def __init__(self, observers: Sequence[object], report: Report) -> None:
+        self.observers = tuple(observers)
+        self.report = report
+
+    call_started = _told("call_started")
+    attempt_started = _told("attempt_started")
+    attempt_ended = _told("attempt_ended")
+    attempt_cancelled = _told("attempt_cancelled")
+    retry_scheduled = _told("retry_scheduled")
+    retry_skipped = _told("retry_skipped")
+    rejected = _told("rejected")
+    transitioned = _told("transitioned")
+    call_ended = _told("call_ended")

@@ -1,0 +1,172 @@
+"""Counts what happens to calls. It adds numbers and does nothing else."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final, final
+
+from resilience_instrument.signals import catalog
+from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
+
+if TYPE_CHECKING:
+    from resilience_instrument.call import Call
+    from resilience_instrument.events import (
+        CallOutcome,
+        RejectingPolicy,
+        SkipReason,
+        Transition,
+    )
+    from resilience_instrument.signals.store import Block, Store
+    from resilience_instrument.verdict import Judgement
+
+_E: Final = LAYOUTS[ENDPOINT]
+_S: Final = LAYOUTS[SERVICE]
+_LAST_NAMED: Final = 9
+
+_CALLS: Final = {o: _E.at(catalog.API_REQUEST, o) for o in catalog.CALL_OUTCOMES}
+_CALL_BUCKETS: Final = _E.at(catalog.API_REQUEST_DURATION)
+_CALL_SUM: Final = _E.sum_at(catalog.API_REQUEST_DURATION)
+_RETRIES: Final = {
+    value: _E.at(catalog.API_RETRY, value)
+    for value in catalog.API_RETRY.labels["attempt"]
+}
+_RETRY_SUCCESS: Final = _E.at(catalog.API_RETRY_SUCCESS)
+_TIMEOUTS: Final = _E.at(catalog.API_TIMEOUT)
+_ATTEMPTS: Final = {
+    outcome: _E.at(catalog.ATTEMPT, outcome)
+    for outcome in catalog.ATTEMPT.labels["outcome"]
+}
+_ATTEMPT_BUCKETS: Final = {
+    o: (_E.at(catalog.ATTEMPT_DURATION, o), _E.sum_at(catalog.ATTEMPT_DURATION, o))
+    for o in catalog.ATTEMPT_OUTCOMES
+}
+_SKIPPED: Final = {
+    reason: _S.at(catalog.RETRY_SKIPPED, reason)
+    for reason in catalog.RETRY_SKIPPED.labels["reason"]
+}
+_REJECTED: Final = {
+    policy: _S.at(catalog.REJECTED, policy)
+    for policy in catalog.REJECTED.labels["policy"]
+}
+_CHANGES: Final = {
+    pair: _S.at(catalog.BREAKER_CHANGES, *pair)
+    for pair in catalog.BREAKER_CHANGES.combinations()
+}
+_INFLIGHT: Final = _S.at(catalog.INFLIGHT)
+_UNBOUNDED: Final = LAYOUTS[catalog.UNBOUNDED.scope].at(catalog.UNBOUNDED)
+_OVERFLOW_SCOPE: Final = catalog.LABEL_OVERFLOW.scope
+_OVERFLOWS: Final = {
+    kind: LAYOUTS[_OVERFLOW_SCOPE].at(catalog.LABEL_OVERFLOW, kind)
+    for kind in catalog.LABEL_OVERFLOW.labels["kind"]
+}
+_FAULTS: Final = LAYOUTS[catalog.AGENT_ERROR.scope].at(catalog.AGENT_ERROR)
+
+
+@final
+class MetricsObserver:
+    """Counts into a store.
+
+    Args:
+        store: Where the numbers are kept.
+    """
+
+    __slots__ = ("_store", "infos")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.infos: dict[str, set[tuple[str, ...]]] = {}
+        """For each gauge that is always 1, the label values that it has."""
+
+    def call_started(self, call: Call) -> None:
+        """Count a call under way, and one without a timeout of the app's."""
+        block = self._endpoint(call)
+        service = block.labels[0]
+        if OTHER in block.labels:
+            kind = "service" if service == OTHER else "endpoint"
+            self._store.block(_OVERFLOW_SCOPE).counts[_OVERFLOWS[kind]] += 1
+        self._store.service(service).counts[_INFLIGHT] += 1
+        if call.unbounded:
+            unbounded = self._store.block(
+                catalog.UNBOUNDED.scope, service, call.library
+            )
+            unbounded.counts[_UNBOUNDED] += 1
+
+    def attempt_started(self, call: Call, number: int) -> None:
+        """Count an attempt after the first."""
+        if number > 1:
+            name = str(number) if number <= _LAST_NAMED else "10+"
+            self._endpoint(call).counts[_RETRIES[name]] += 1
+
+    def attempt_ended(
+        self,
+        call: Call,
+        number: int,  # noqa: ARG002 - the shape of an observer
+        judgement: Judgement,
+        seconds: float,
+    ) -> None:
+        """Count an attempt by its outcome, and how long it took."""
+        block = self._endpoint(call)
+        outcome = judgement.outcome
+        phase = judgement.timeout
+        if phase is not None:
+            block.counts[_TIMEOUTS] += 1
+            block.counts[_ATTEMPTS[f"timeout_{phase.value}"]] += 1
+        else:
+            block.counts[_ATTEMPTS[outcome]] += 1
+        _observe(block, *_ATTEMPT_BUCKETS[outcome], seconds)
+
+    def attempt_cancelled(self, call: Call, number: int) -> None:
+        """Count nothing: a cancelled attempt says nothing."""
+
+    def retry_scheduled(
+        self, call: Call, number: int, delay: float, reason: str
+    ) -> None:
+        """Count nothing yet: the attempt counts when it starts."""
+
+    def retry_skipped(self, call: Call, reason: SkipReason) -> None:
+        """Count why a transient failure was not tried again."""
+        self._store.service(call.service).counts[_SKIPPED[reason]] += 1
+
+    def rejected(self, call: Call, policy: RejectingPolicy) -> None:
+        """Count a call that was not let through."""
+        self._store.service(call.service).counts[_REJECTED[policy]] += 1
+
+    def transitioned(self, call: Call, transition: Transition) -> None:
+        """Count a transition of the service's circuit."""
+        pair = (transition.from_state, transition.to_state)
+        self._store.service(call.service).counts[_CHANGES[pair]] += 1
+
+    def call_ended(
+        self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
+    ) -> None:
+        """Count the call, once, and how long the caller waited."""
+        self._store.service(call.service).counts[_INFLIGHT] -= 1
+        block = self._endpoint(call)
+        block.counts[_CALLS[outcome]] += 1
+        if outcome == "success" and attempts > 1:
+            block.counts[_RETRY_SUCCESS] += 1
+        _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
+
+    def agent_error(self, where: str) -> None:
+        """Count a fault of the agent itself."""
+        self._store.block(catalog.AGENT_ERROR.scope, where).counts[_FAULTS] += 1
+
+    def agent_info(self, version: str, mode: str, python: str) -> None:
+        """State what the agent is."""
+        self._note(catalog.AGENT_INFO.name, version, mode, python)
+
+    def patch_info(self, library: str, version: str, status: str) -> None:
+        """State how a library that was found stands."""
+        self._note(catalog.PATCH_INFO.name, library, version, status)
+
+    def _note(self, name: str, *values: str) -> None:
+        self.infos.setdefault(name, set()).add(values)
+
+    def _endpoint(self, call: Call) -> Block:
+        return self._store.endpoint(call.service, call.endpoint)
+
+
+def _observe(block: Block, first: int, total: int, seconds: float) -> None:
+    block.counts[first + bisect_left(catalog.BUCKETS, seconds)] += 1
+    block.sums[total] += seconds

@@ -1,0 +1,111 @@
+"""The store: what was counted in this process, and nothing about how it is shown.
+
+It is private. `prometheus_client`'s global registry and its multiprocess directory
+belong to the app and are never touched.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, final
+
+from resilience_instrument.signals import catalog
+from resilience_instrument.signals.layout import LAYOUTS
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence
+
+    from resilience_instrument.signals.layout import Layout
+
+SERVICES: Final = 1024
+"""Services that are told apart; further ones are counted as `other`."""
+
+OTHER: Final = "other"
+"""The label of whatever is beyond a limit."""
+
+ENDPOINT: Final = catalog.API_REQUEST.scope
+SERVICE: Final = catalog.BREAKER_CHANGES.scope
+
+
+@final
+class Block:
+    """The numbers of one scope: add to them where the layout says.
+
+    `counts[i] += 1` is atomic under the GIL: no call and no backward jump lies
+    between reading and writing, so no other thread can come in between.
+    """
+
+    __slots__ = ("counts", "labels", "layout", "sums")
+
+    def __init__(self, layout: Layout, labels: tuple[str, ...]) -> None:
+        self.layout = layout
+        self.labels = labels
+        self.counts: MutableSequence[int] = [0] * layout.counts
+        self.sums: MutableSequence[float] = [0.0] * layout.sums
+
+
+@final
+class Store:
+    """Every block of this process.
+
+    Args:
+        services: How many services are told apart.
+    """
+
+    __slots__ = ("_blocks", "_endpoints", "_known", "_limit", "_lock")
+
+    def __init__(self, services: int = SERVICES) -> None:
+        self._limit = services
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks: dict[tuple[tuple[str, ...], tuple[str, ...]], Block] = {}
+        self._endpoints: dict[tuple[str, str], Block] = {}
+        self._known: set[str] = set()
+        self.block(catalog.LABEL_OVERFLOW.scope)
+
+    def endpoint(self, service: str, endpoint: str) -> Block:
+        """Return the block of an endpoint; it begins with every child at 0."""
+        found = self._endpoints.get((service, endpoint))
+        if found is not None:
+            return found
+        self.service(service)
+        known = self._label(service)
+        if known != service:
+            return self.block(ENDPOINT, known, OTHER)
+        block = self.block(ENDPOINT, service, endpoint)
+        self._endpoints[service, endpoint] = block
+        return block
+
+    def service(self, service: str) -> Block:
+        """Return the block of a service; it begins with every child at 0."""
+        return self.block(SERVICE, self._label(service))
+
+    def block(self, scope: tuple[str, ...], *labels: str) -> Block:
+        """Return the block of a scope for these values of its labels."""
+        found = self._blocks.get((scope, labels))
+        if found is None:
+            with self._lock:
+                found = self._blocks.setdefault(
+                    (scope, labels), Block(LAYOUTS[scope], labels)
+                )
+        return found
+
+    def blocks(self) -> list[Block]:
+        """Return every block there is at this moment."""
+        with self._lock:
+            return list(self._blocks.values())
+
+    def renew(self) -> None:
+        """Begin with nothing, in a child that was just forked."""
+        self._start()
+
+    def _label(self, service: str) -> str:
+        if service in self._known:
+            return service
+        with self._lock:
+            if service not in self._known and len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(service)
+        return service
