@@ -190,6 +190,12 @@ def test_settings_that_cannot_be_used_leave_the_app_ungoverned(
     assert "the app runs ungoverned: RESILIENCE_TIMEOUT_READ='soon'" in line
 
 
+def first_observer(agent: Agent) -> Any:
+    """Return who is told first."""
+    fanout: Any = agent.runtime.observer
+    return fanout.observers[0]
+
+
 @pytest.mark.usefixtures("quiet", "make")
 @pytest.mark.parametrize("where", ["describe", "engine", "observer", "classify"])
 def test_every_place_that_can_fail_can_be_made_to(
@@ -205,7 +211,7 @@ def test_every_place_that_can_fail_can_be_made_to(
     places: dict[str, Callable[..., object]] = {
         "describe": lambda: agent.runtime.registry.policies("x"),
         "engine": lambda: agent.runtime.observer.call_started(a_call()),
-        "observer": agent.runtime.observer.observers[0].any_event,  # type: ignore[attr-defined]
+        "observer": lambda: first_observer(agent).any_event(),
         "classify": _http.judge_status,
     }
     with pytest.raises(RuntimeError, match="provoked"):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from prometheus_client import parser
-from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as _read_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fakes import a_call
 from resilience_instrument.signals import catalog
@@ -13,6 +16,8 @@ from resilience_instrument.signals.exposition import Exposition
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.snapshot import ServiceSnapshot
 from resilience_instrument.signals.store import Store
+
+read_openmetrics: Any = _read_openmetrics  # it is not typed
 
 TIMEOUTS = {"connect": 3.0, "read": 10.0, "write": 10.0, "pool": 5.0, "total": None}
 
@@ -37,7 +42,7 @@ def values(shown: Exposition, name: str) -> dict[tuple[str, ...], float]:
     text = shown.render("")[0].decode()
     return {
         tuple(sample.labels.values()): sample.value
-        for family in parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for family in read_text(text)
         for sample in family.samples
         if sample.name == name
     }
@@ -58,7 +63,7 @@ def test_openmetrics_is_there_for_who_asks() -> None:
     )
 
     assert content_type.startswith("application/openmetrics-text")
-    families = list(openmetrics.text_string_to_metric_families(body.decode()))
+    families = list(read_openmetrics(body.decode()))
     assert {m.name.removesuffix("_total") for m in catalog.METRICS} == {
         family.name for family in families
     }
