@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from integrations.harness import HARNESSES
 
+from integrations.harness import HARNESSES
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.integrations import _patch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from integrations.harness import Harness
-
     from resilience_instrument.registry import ServicePolicies
 
 # Short pauses; everything else is as an app finds it, unless a test says so.
@@ -73,6 +72,7 @@ class Governed:
     told: Told
     runtime: Runtime
     faults: list[tuple[str, Exception]]
+    expected_faults: list[str] = dataclasses.field(default_factory=list)
 
     def policies(self) -> ServicePolicies:
         """Return the policies of the only service that was called."""
@@ -93,7 +93,7 @@ def governing(libraries: tuple[str, ...], **settings: str) -> Iterator[Governed]
     told, faults = Told(), []
     runtime = Runtime(
         registry,
-        told,  # type: ignore[arg-type]
+        told,
         clock,
         lambda where, error: faults.append((where, error)),
         lambda: None,
@@ -102,10 +102,13 @@ def governing(libraries: tuple[str, ...], **settings: str) -> Iterator[Governed]
     for library in libraries:
         room = importlib.import_module(LIBRARIES[library])
         done += _patch.apply(room.targets(runtime))
+    governed = Governed(told, runtime, faults)
     try:
-        yield Governed(told, runtime, faults)
+        yield governed
     finally:
         _patch.remove(done)
+    # A fault lets calls through untouched: a test that wants one says so.
+    assert governed.expected_faults == [where for where, _ in faults], faults
 
 
 @pytest.fixture(params=sorted(HARNESSES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
@@ -115,7 +116,9 @@ class AsyncHttpx(Httpx):
     async def _send(self, wish: Wish) -> Answer:
         verify = _context(wish.verify)
         try:
-            async with httpx.AsyncClient(follow_redirects=True, verify=verify) as client:
+            async with httpx.AsyncClient(
+                follow_redirects=True, verify=verify
+            ) as client:
                 options = wish.options("content")
                 if not wish.stream:
                     response = await client.request(wish.method, wish.url, **options)
@@ -128,7 +131,7 @@ class AsyncHttpx(Httpx):
 
 def _context(verify: Any) -> Any:
     if isinstance(verify, str):
-        return httpx.create_ssl_context(verify)
+        return ssl.create_default_context(cafile=verify)
     return verify
 
 
