@@ -346,7 +346,7 @@ class Server:
         self._handshake_delay = handshake_delay
         self._scripts: dict[str, list[Behaviour]] = {}
         self._hits: list[Hit] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._stop = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -384,6 +384,13 @@ class Server:
         """Return the requests for `path`, or all, in the order of their arrival."""
         with self._lock:
             return [hit for hit in self._hits if path in {None, _path(hit)}]
+
+    def wait_for_hits(self, path: str, count: int) -> None:
+        """Wait until `path` was asked for `count` times."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(self.hits(path)) >= count, 10):
+                message = f"{path} had {len(self.hits(path))} hits, not {count}"
+                raise AssertionError(message)
 
     def close(self) -> None:
         """Stop listening, end every connection and wait for the threads."""
@@ -453,6 +460,7 @@ class Server:
         hit = _parse(head, number)
         with self._lock:
             self._hits.append(hit)
+            self._lock.notify_all()
             behaviour = self._next_locked(_path(hit))
         buffered = [rest] if rest else []
 

@@ -41,7 +41,7 @@ from resilience_instrument.policies.deadline import CURRENT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from integrations.conftest import Governed
+    from integrations.governing import Governed
     from integrations.harness import Harness
 
     Govern = Callable[..., Governed]

@@ -6,6 +6,7 @@ timeouts the app gave, and what the library's errors mean.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, final
 
 from resilience_instrument.call import Call
@@ -57,7 +58,7 @@ class Site:
         self.addresses = Addresses()
 
 
-class Sending:
+class Sending(ABC):
     """The facts of one request, and how to read what came of it."""
 
     __slots__ = (
@@ -151,17 +152,17 @@ class Sending:
     def _judge_answer(self, response: Any) -> Judgement:
         return _http.judge_status(response.status_code, response.headers)
 
+    @abstractmethod
     def _phase(self, error: Exception) -> Phase | None:
         """Return in which phase a timeout struck, None if `error` is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_never_sent(self, error: Exception) -> bool:
         """Tell whether it is proven that no byte of the request left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_transport(self, error: Exception) -> bool:
         """Tell whether `error` is one of the connection."""
-        raise NotImplementedError
 
     def _is_over(self) -> bool:
         """Tell whether it was the end of the call that cut the attempt."""
