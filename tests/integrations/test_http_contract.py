@@ -41,7 +41,7 @@ from resilience_instrument.policies.deadline import CURRENT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from integrations.conftest import Governed
+    from integrations.governing import Governed
     from integrations.harness import Harness
 
     Govern = Callable[..., Governed]
@@ -508,6 +508,8 @@ def test_a_stream_that_begins_with_a_503_is_tried_again(
     assert (200, b"ok") == (answer.status, answer.body)
 
 
+# httpx leaves its generators to the garbage collector here, which trio points out.
+@pytest.mark.filterwarnings("ignore:.*async_generator")
 def test_a_corrupt_body_is_not_tried_again(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
@@ -596,7 +598,7 @@ def test_a_fault_while_describing_lets_the_call_through(
     server.script("/x", Status(503), Status(200))
 
     assert 503 == harness.send(Wish(server.url("/x"))).status
-    assert ["describe"] == [where for where, _ in governed.faults]
+    governed.expected_faults = ["describe"]
 
 
 def test_a_fault_before_the_first_attempt_lets_the_call_through(
@@ -613,7 +615,7 @@ def test_a_fault_before_the_first_attempt_lets_the_call_through(
 
     assert 503 == harness.send(Wish(server.url("/x"))).status
     assert isinstance(harness.send(refused()).error, harness.connection_error)
-    assert ["engine", "engine"] == [where for where, _ in governed.faults]
+    governed.expected_faults = ["engine", "engine"]
 
 
 def test_a_fault_after_an_attempt_hands_its_outcome_on(
@@ -632,6 +634,7 @@ def test_a_fault_after_an_attempt_hands_its_outcome_on(
 
     assert (503, b"once") == (answer.status, answer.body)
     assert 1 == len(server.hits("/x"))
+    governed.expected_faults = ["engine"]
 
 
 def test_calls_of_telemetry_pass_untouched(
@@ -661,8 +664,11 @@ def test_a_file_is_sent_again_from_where_it_stood(
     if hasattr(harness, "_run"):
         pytest.skip("an async client takes no plain file")
     server.script("/x", Status(503), Status(200))
-    body = io.BytesIO(b"skipped-whole")
-    body.seek(8)
+    body = io.BytesIO(b"whole")
+    if harness.library == "requests":
+        # httpx announces the length of a whole file, wherever it stands.
+        body = io.BytesIO(b"skipped-whole")
+        body.seek(8)
 
     answer = harness.send(Wish(server.url("/x"), "PUT", body=body))
 
