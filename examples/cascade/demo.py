@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import resource
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import sysconfig
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from figures import Figures, Window, missing, summarize, table, tell
 from measure import HOST, Load, Watch, get
+from stage import START_UP, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-HERE: Final = Path(__file__).resolve().parent
-FIRST_METRICS_PORT: Final = 9469
 GRACE: Final = 1.0
-START_UP: Final = 20.0
 
 
 class Phase(NamedTuple):
@@ -56,13 +47,6 @@ class Plan(NamedTuple):
     settings: Mapping[str, Mapping[str, str]]
     span: float
 
-    @property
-    def window(self) -> Window:
-        """When in the story C is not well."""
-        well, slow, failing, again = (phase.lasts for phase in self.phases)
-        ill = well + slow + failing
-        return Window(well, ill, ill + again)
-
 
 def settings(read: float, open_for: float) -> dict[str, str]:
     """Return what the agent is told: to give up and to look again sooner."""
@@ -72,6 +56,13 @@ def settings(read: float, open_for: float) -> dict[str, str]:
         "RESILIENCE_BREAKER_OPEN_MAX": f"{open_for:g}",
     }
 
+
+INTRODUCTION: Final = """\
+A, a shop, asks B about orders, and B asks C about the stock. 32 people a second come
+to A: 24 want to see an order, 8 want products, for which A asks nobody. They give up
+after 5 s. C gets slow, then fails, then is well again.
+
+The agent is told to act sooner than by default, and A to be more patient than B:"""
 
 # Who is asked by others gives up before they do. C asks nobody.
 FULL: Final = Plan(
@@ -86,12 +77,12 @@ FULL: Final = Plan(
 )
 QUICK: Final = Plan(
     (
-        Phase("well", 0.7, "0.1 fine"),
-        Phase("slow", 1.8, "1.5 fine"),
-        Phase("failing", 1.5, "0.3 broken"),
-        Phase("well again", 2, "0.1 fine"),
+        Phase("well", 0.8, "0.1 fine"),
+        Phase("slow", 1.0, "1.3 fine"),
+        Phase("failing", 2.5, "0.4 broken"),
+        Phase("well again", 2.5, "0.1 fine"),
     ),
-    {"a": settings(0.6, 0.6), "b": settings(0.4, 0.3), "c": {}},
+    {"a": settings(0.7, 0.6), "b": settings(0.5, 0.3), "c": {}},
     span=0.5,
 )
 
@@ -103,126 +94,41 @@ class Run(NamedTuple):
     watches: tuple[Watch, ...]
 
 
-class Stage:
-    """The three services in processes of their own, and C's database.
-
-    Args:
-        directory: For their logs and the database.
-        settings: What the agent is told in each, None for no agent.
-    """
-
-    def __init__(
-        self, directory: Path, settings: Mapping[str, Mapping[str, str]] | None
-    ) -> None:
-        self.port = 0
-        self.metrics_ports: dict[str, int] = {}
-        self._directory = directory
-        self._settings = settings
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def open(self) -> None:
-        """Start C, then B, then A, each knowing the one before."""
-        if self._settings is not None:
-            self.metrics_ports = dict(zip("abc", free_ports(), strict=False))
-        self.query("0.1 fine")
-        database = {"DATABASE": str(self._directory / "database")}
-        stock = self._start("c", database)
-        orders = self._start("b", {"STOCK_URL": f"http://{HOST}:{stock}"})
-        self.port = self._start("a", {"ORDERS_URL": f"http://{HOST}:{orders}"})
-
-    def query(self, weather: str) -> None:
-        """Say what C's database takes and gives from now on."""
-        fresh = self._directory / "database.new"
-        fresh.write_text(weather, encoding="utf-8")
-        fresh.replace(self._directory / "database")
-
-    def calls(self) -> list[float]:
-        """Return when C was called, in seconds since the epoch, out of its log."""
-        words = [line.split() for line in self._log("c").splitlines()]
-        return [float(line[0]) for line in words if line[1:2] == ["GET"]]
-
-    def close(self) -> None:
-        """End what was started, with force what does not end."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(timeout=3)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def _start(self, name: str, neighbours: Mapping[str, str]) -> int:
-        env = clean(os.environ) | neighbours | {"PORT": "0", "no_proxy": HOST}
-        command = [sys.executable, str(HERE / f"{name}.py")]
-        if self._settings is not None:
-            port = str(self.metrics_ports[name])
-            env |= self._settings[name] | {"RESILIENCE_METRICS_PORT": port}
-            command = [launcher(), *command]
-        with (self._directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self._processes.append(process)
-        return self._port_of(name, process)
-
-    def _port_of(self, name: str, process: subprocess.Popen[bytes]) -> int:
-        last = time.monotonic() + START_UP
-        while process.poll() is None and time.monotonic() < last:
-            for line in self._log(name).splitlines():
-                if line.startswith("listening on port "):
-                    return int(line.split()[-1])
-            time.sleep(0.02)
-        raise SystemExit(f"{name}.py does not start:\n{self._log(name)}")
-
-    def _log(self, name: str) -> str:
-        return (self._directory / f"{name}.log").read_text("utf-8", "replace")
-
-
-def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without settings of the agent that hold out here."""
-    return {k: v for k, v in environ.items() if not k.startswith("RESILIENCE_")}
-
-
-def launcher() -> str:
-    """Return the command of this environment, or else the first on the path."""
-    own = Path(sysconfig.get_path("scripts")) / "resilience-instrument"
-    return str(own) if own.exists() else shutil.which(own.name) or own.name
-
-
-def free_ports() -> Iterator[int]:
-    """Yield the free ports from the agent's first one on."""
-    for port in range(FIRST_METRICS_PORT, 65536):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            yield port
-
-
 async def tell_story(title: str, stage: Stage, plan: Plan) -> Run:
     """Let people come to A while C falls ill and recovers."""
     status, body = await get(stage.port, "/orders/0", START_UP)
     if status != 200:
         raise SystemExit(f"A does not work although C is well: {status} {body}")
-    load = Load(stage.port)
-    began = time.time() - load.elapsed()
-    watches = tuple(Watch(stage.metrics_ports[n], load) for n in stage.metrics_ports)
-    tasks = [asyncio.create_task(w.follow()) for w in watches]
-    sending = asyncio.create_task(load.send())
+    async with asyncio.TaskGroup() as group:
+        load = Load(stage.port, group)
+        watches = tuple(Watch(p, load) for p in stage.metrics_ports.values())
+        tasks = [group.create_task(watch.follow()) for watch in watches]
+        tasks.append(group.create_task(load.send()))
+        turns = await change_weather(title, stage, plan, load)
+        tasks.pop().cancel()
+        await asyncio.sleep(GRACE)
+        load.close()
+        for watch, task in zip(watches, tasks, strict=True):
+            task.cancel()
+            await watch.look()
+    window = Window(start=turns[1], end=turns[3], story_end=turns[4])
+    calls = [moment - load.began for moment in stage.calls()]
+    return Run(summarize(load.answers, calls, window, plan.span), watches)
+
+
+async def change_weather(
+    title: str, stage: Stage, plan: Plan, load: Load
+) -> list[float]:
+    """Go through the phases and return when each began and the last one ended."""
+    turns: list[float] = []
     until = 0.0
     for phase in plan.phases:
         stage.query(phase.query)
+        turns.append(load.elapsed())
         print(f"  {title:<16}{until:>4.0f} s   C is {phase.name}", flush=True)
         until += phase.lasts
         await show_progress(title, phase, load, until)
-    sending.cancel()
-    await asyncio.sleep(GRACE)
-    load.close()
-    for watch, task in zip(watches, tasks, strict=True):
-        task.cancel()
-        await watch.look()
-    calls = [moment - began for moment in stage.calls()]
-    return Run(summarize(load.answers, calls, plan.window, plan.span), watches)
+    return [*turns, load.elapsed()]
 
 
 async def show_progress(title: str, phase: Phase, load: Load, until: float) -> None:
@@ -250,8 +156,8 @@ def play(title: str, plan: Plan, *, governed: bool) -> Run:
 
 def report(plain: Run, governed: Run, plan: Plan) -> list[str]:
     """Print what was measured and return what should have been seen and was not."""
-    rest = plan.window.story_end - plan.window.end
     print()
+    rest = plan.phases[-1].lasts
     print("\n".join(table(plain.figures, governed.figures, rest)))
     print("\nThe circuits, in seconds of the story, as the metrics ports told:")
     unseen = missing(plain.figures, governed.figures)
@@ -270,13 +176,11 @@ def report(plain: Run, governed: Run, plan: Plan) -> list[str]:
 
 def demonstrate(plan: Plan) -> int:
     """Tell the story twice and return the exit code."""
-    print("A asks B, B asks C. People come to A, 32 a second; 8 of them")
-    print("want what A can give without C. Each waits 5 s at most.")
-    print("\nThe agent is told to be faster than it is by default:")
+    print(INTRODUCTION)
     for name, told in plan.settings.items():
-        if told:
-            print(f"  {name.upper()}", *(f"{k}={v}" for k, v in told.items()))
-    print()
+        for variable, value in told.items():
+            print(f"  {name.upper()}   {variable}={value}")
+    print(flush=True)
     plain = play("plain", plan, governed=False)
     governed = play("with the agent", plan, governed=True)
     unseen = report(plain, governed, plan)
@@ -288,14 +192,15 @@ def demonstrate(plan: Plan) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo, and leave nothing behind however it ends."""
     parser = argparse.ArgumentParser(description="Watch a cascade and its end.")
-    parser.add_argument("--quick", action="store_true", help="12 s instead of 50")
+    parser.add_argument("--quick", action="store_true", help="18 s instead of 55")
     plan = QUICK if parser.parse_args(arguments).quick else FULL
     # A without the agent holds many connections that nobody waits for any more.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            signal.signal(name, signal.default_int_handler)
     try:
         return demonstrate(plan)
     except KeyboardInterrupt:

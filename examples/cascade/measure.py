@@ -52,12 +52,15 @@ class Load:
 
     Args:
         port: Where A listens.
+        group: Where the requests run; it ends if one of them has a fault.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, group: asyncio.TaskGroup) -> None:
         self.answers: list[Answer] = []
-        self._port = port
+        self.began = time.time()
         self._start = time.monotonic()
+        self._port = port
+        self._group = group
         self._waiting: dict[asyncio.Task[None], tuple[str, float]] = {}
 
     def elapsed(self) -> float:
@@ -69,7 +72,7 @@ class Load:
         for number, path in enumerate(_paths()):
             await asyncio.sleep(number / _A_SECOND - self.elapsed())
             sent = self.elapsed()
-            task = asyncio.create_task(self._ask(path, sent))
+            task = self._group.create_task(self._ask(path, sent))
             self._waiting[task] = path, sent
             task.add_done_callback(self._waiting.pop)
 
@@ -124,7 +127,7 @@ class Watch:
 
     async def look(self) -> None:
         """Note which changes came since the last look."""
-        status, body = await get(self.port, "/metrics")
+        status, body = await get(self.port, "/metrics", patience=1.0)
         if status != 200:
             return
         self.answered = True
