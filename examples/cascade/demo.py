@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GRACE: Final = 1.0
+# C calls nobody, so the agent has nothing to do there.
+CIRCUITS: Final = {"a": "A to B", "b": "B to C"}
 
 
 class Phase(NamedTuple):
@@ -91,7 +93,7 @@ class Run(NamedTuple):
     """What one telling of the story left behind."""
 
     figures: Figures
-    watches: tuple[Watch, ...]
+    watches: Mapping[str, Watch]
 
 
 async def tell_story(title: str, stage: Stage, plan: Plan) -> Run:
@@ -101,14 +103,14 @@ async def tell_story(title: str, stage: Stage, plan: Plan) -> Run:
         raise SystemExit(f"A does not work although C is well: {status} {body}")
     async with asyncio.TaskGroup() as group:
         load = Load(stage.port, group)
-        watches = tuple(Watch(p, load) for p in stage.metrics_ports.values())
-        tasks = [group.create_task(watch.follow()) for watch in watches]
+        watches = {n: Watch(p, load) for n, p in stage.metrics_ports.items()}
+        tasks = [group.create_task(w.follow()) for w in watches.values()]
         tasks.append(group.create_task(load.send()))
         turns = await change_weather(title, stage, plan, load)
         tasks.pop().cancel()
         await asyncio.sleep(GRACE)
         load.close()
-        for watch, task in zip(watches, tasks, strict=True):
+        for watch, task in zip(watches.values(), tasks, strict=True):
             task.cancel()
             await watch.look()
     window = Window(start=turns[1], end=turns[3], story_end=turns[4])
@@ -161,14 +163,15 @@ def report(plain: Run, governed: Run, plan: Plan) -> list[str]:
     print("\n".join(table(plain.figures, governed.figures, rest)))
     print("\nThe circuits, in seconds of the story, as the metrics ports told:")
     unseen = missing(plain.figures, governed.figures)
-    for name, watch in zip(("A to B", "B to C"), governed.watches, strict=False):
-        print(f"  {name}   {tell(watch.steps)}")
+    for name, circuit in CIRCUITS.items():
+        watch = governed.watches[name]
+        print(f"  {circuit}   {tell(watch.steps)}")
         if not watch.did_its_work:
-            unseen.append(f"the circuit from {name} did not open and close")
+            unseen.append(f"the circuit from {circuit} did not open and close")
     where = [
-        f"http://{HOST}:{w.port}/metrics ({n})"
-        for n, w in zip("ABC", governed.watches, strict=True)
-        if w.answered
+        f"http://{HOST}:{watch.port}/metrics ({name.upper()})"
+        for name, watch in governed.watches.items()
+        if watch.answered
     ]
     print(f"The metrics were at {' and '.join(where) or 'no port'}.")
     return unseen

@@ -126,12 +126,14 @@ class Watch:
             await asyncio.sleep(_EVERY)
 
     async def look(self) -> None:
-        """Note which changes came since the last look."""
+        """Ask the port once; one that does not answer is asked again later."""
         status, body = await get(self.port, "/metrics", patience=1.0)
-        if status != 200:
-            return
-        self.answered = True
-        changes = read_changes(body)
+        if status == 200:
+            self.answered = True
+            self.notice(read_changes(body))
+
+    def notice(self, changes: Counter[Change]) -> None:
+        """Note which of all changes so far came since the last time."""
         for change in order_changes(changes - self._seen, self._state):
             self.steps.append(Step(self._load.elapsed(), change))
             self._state = change[1]
