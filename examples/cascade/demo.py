@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from figures import Figures, Window, missing, summarize, table, tell
 from measure import HOST, Load, Watch, get
-from stage import START_UP, Stage
+from stage import ENDINGS, START_UP, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,9 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(name) is not signal.SIG_IGN:
-            signal.signal(name, signal.default_int_handler)
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         return demonstrate(plan)
     except KeyboardInterrupt:

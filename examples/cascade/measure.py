@@ -93,7 +93,8 @@ class Load:
         lately = [a for a in self.answers if now - 2 <= a.sent < now - 1]
         late = [s for _, s in self._waiting.values() if now - 2 <= s < now - 1]
         good = sum(a.is_in_time for a in lately)
-        return f"A answered {good} of {len(lately) + len(late)} within 1 s"
+        total = len(lately) + len(late)
+        return f"A answered {good} of {total} within 1 s" if total else ""
 
 
 def _paths() -> Iterator[str]:

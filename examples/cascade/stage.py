@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).resolve().parent
 FIRST_METRICS_PORT: Final = 9469
 START_UP: Final = 20.0
+ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stage:
@@ -78,11 +80,11 @@ class Stage:
             port = str(self.metrics_ports[name])
             env |= {**self._settings[name], "RESILIENCE_METRICS_PORT": port}
             command = [launcher(), *command]
-        with (self._directory / f"{name}.log").open("wb") as log:
+        with (self._directory / f"{name}.log").open("wb") as log, undisturbed():
             process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._processes.append(process)
+            self._processes.append(process)
         return self._port_of(name, process)
 
     def _port_of(self, name: str, process: subprocess.Popen[bytes]) -> int:
@@ -96,6 +98,21 @@ class Stage:
 
     def _log(self, name: str) -> str:
         return (self._directory / f"{name}.log").read_text("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and its like: a process half started could not be ended."""
+    came: list[int] = []
+    numbers = [n for n in ENDINGS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = [signal.signal(n, lambda number, _: came.append(number)) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:

@@ -246,6 +246,7 @@ def test_metrics_ports_are_free_and_start_at_the_agents_first() -> None:
     assert defaults.METRICS_FIRST_PORT == stage.FIRST_METRICS_PORT
     first = next(stage.free_ports())
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", first))
         taken.listen()
 
@@ -262,6 +263,22 @@ def test_get_says_0_where_nobody_answers() -> None:
         unanswered = asyncio.run(measure.get(port, "/", patience=0.05))
 
     assert [(0, "")] * 2 == [refused, unanswered]
+
+
+def test_ctrl_c_waits_until_a_process_is_known() -> None:
+    """An interrupt in the middle of a start comes after it, and is not lost."""
+    known = []
+
+    def start() -> None:
+        with stage.undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            known.append("a process")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+
+    assert ["a process"] == known
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def run_demo(*options: str) -> subprocess.Popen[str]:
