@@ -82,9 +82,9 @@ QUICK: Final = Plan(
         Phase("well", 0.8, "0.1 fine"),
         Phase("slow", 1.0, "1.3 fine"),
         Phase("failing", 2.5, "0.4 broken"),
-        Phase("well again", 2.5, "0.1 fine"),
+        Phase("well again", 3, "0.1 fine"),
     ),
-    {"a": settings(0.7, 0.6), "b": settings(0.5, 0.3), "c": {}},
+    {"a": settings(0.7, 0.4), "b": settings(0.5, 0.2), "c": {}},
     span=0.5,
 )
 
