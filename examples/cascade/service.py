@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socketserver
 import time
@@ -65,4 +66,5 @@ def serve(
         ThreadPoolExecutor(workers) as server.pool,
     ):
         print(f"listening on port {server.server_address[1]}", flush=True)
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
