@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from resilience_instrument.deadlines import deadline
     from resilience_instrument.errors import (
         BulkheadFullError,
         CircuitBreakerOpenError,
@@ -29,6 +30,7 @@ __all__ = [
     "RateLimitedError",
     "ResilienceError",
     "__version__",
+    "deadline",
 ]
 
 
@@ -37,9 +39,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from resilience_instrument import errors
+    from resilience_instrument import deadlines, errors
 
-    return getattr(errors, name)
+    return getattr(deadlines if name == "deadline" else errors, name)
 
 
 def __dir__() -> list[str]:
