@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("forking.py")
-FORKS = 100
+FORKS = 150
 
 
 @pytest.mark.slow
