@@ -231,7 +231,7 @@ def test_a_dripping_answer_is_cut_at_the_total(
 
         took = time.monotonic() - started
     assert isinstance(answer.error, harness.timeout_errors)
-    assert 0.9 < took < 3.0
+    assert 0.9 < took < 10.0
     assert ["timeout"] == governed.told.outcomes
     ((_, judgement, _),) = governed.told.of("attempt_ended")
     assert "total" == judgement.timeout.value
