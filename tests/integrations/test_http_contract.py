@@ -5,12 +5,14 @@ Each case is a server that misbehaves in one way and what an app must see then.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,7 @@ from loopback import (
     Hang,
     Reset,
     Server,
+    SlowReader,
     StallBody,
     Status,
     Truncated,
@@ -244,6 +247,23 @@ def test_retry_after_is_waited_for(
     """A service that asks for a second gets it."""
     govern()
     server.script("/x", Status(503, {"Retry-After": "1"}), Status(200))
+
+    assert 200 == harness.send(Wish(server.url("/x"))).status
+
+    first, second = server.hits("/x")
+    assert second.time - first.time >= 1.0
+
+
+def test_a_date_in_retry_after_is_waited_for(
+    harness: Harness, govern: Govern, server: Server
+) -> None:
+    """It counts from the answer's own date, whatever this machine's clock says."""
+    govern()
+    dates = {
+        "Date": formatdate(1_000_000_000, usegmt=True),
+        "Retry-After": formatdate(1_000_000_001, usegmt=True),
+    }
+    server.script("/x", Status(503, dates), Status(200))
 
     assert 200 == harness.send(Wish(server.url("/x"))).status
 
@@ -567,6 +587,41 @@ def test_no_time_left_means_no_attempt(
     assert isinstance(answer.error, harness.timeout_errors)
     assert [] == server.hits("/x")
     assert ["timeout"] == governed.told.outcomes
+
+
+@pytest.mark.slow
+def test_a_short_connect_timeout_never_kills_an_upload(
+    harness: Harness, govern: Govern, server: Server
+) -> None:
+    """30 MB to a server that reads 5 MB a second take far longer, and arrive."""
+    govern(TIMEOUT_CONNECT="0.5")
+    size = 30_000_000
+    server.script("/x", SlowReader(5_000_000, Status(200)))
+    started = time.monotonic()
+
+    answer = harness.send(Wish(server.url("/x"), "PUT", body=b"x" * size))
+
+    assert (None, 200) == (answer.error, answer.status)
+    assert size == len(server.hits("/x")[0].body)
+    assert time.monotonic() - started > 3.0
+
+
+def test_a_call_inside_an_event_loop_does_not_stop_it(
+    harness: Harness, govern: Govern, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A synchronous client tries again at once there: no pause for all tasks."""
+    govern()
+    if hasattr(harness, "_run"):
+        pytest.skip("an async client may wait")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.script("/x", Status(503), Status(200))
+
+    async def call() -> Any:
+        return harness.send(Wish(server.url("/x")))
+
+    assert 200 == asyncio.run(call()).status
+    assert [] == slept
 
 
 def test_headers_of_an_attempt_are_its_own(

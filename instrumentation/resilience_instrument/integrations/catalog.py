@@ -9,4 +9,5 @@ from __future__ import annotations
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
     "httpx": "resilience_instrument.integrations.httpx",
+    "tenacity": "resilience_instrument.integrations.tenacity",
 }
