@@ -55,8 +55,8 @@ def test_a_slow_stream_is_cut_alone(
     governed = govern(
         TIMEOUT_READ=read,
         TIMEOUT_TOTAL=total,
-        TIMEOUT_CONNECT="0.01",
-        TIMEOUT_POOL="0.01",
+        TIMEOUT_CONNECT="0.3",
+        TIMEOUT_POOL="0.1",
         RETRY_MAX_ATTEMPTS="1",
     )
     answers = {"/slow": Answer(3.0), "/fair": Answer(0.6), "/fast": Answer()}
