@@ -9,4 +9,6 @@ from __future__ import annotations
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
     "httpx": "resilience_instrument.integrations.httpx",
+    "sqlite3": "resilience_instrument.integrations.sqlite3",
+    "psycopg2": "resilience_instrument.integrations.psycopg2",
 }
