@@ -8,6 +8,7 @@ transaction. Nothing is ever reconnected in place.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
@@ -17,7 +18,7 @@ from resilience_instrument.call import Call
 from resilience_instrument.config import defaults
 from resilience_instrument.integrations._endpoint import LIMIT, OTHER
 from resilience_instrument.integrations._http import sleep_sync
-from resilience_instrument.integrations._room import govern_sync
+from resilience_instrument.integrations._room import deliver, govern, govern_sync
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
@@ -344,6 +345,40 @@ def late(
     )
 
 
+class Sending:
+    """A call of a library's function, the base of what rooms send.
+
+    Args:
+        perform: The function.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        whole: The statement's text where it might be sent again, None where it
+            must not.
+    """
+
+    __slots__ = ("args", "kwargs", "late", "perform", "whole")
+
+    def __init__(
+        self,
+        perform: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        whole: str | None = None,
+    ) -> None:
+        self.perform = perform
+        self.args = args
+        self.kwargs = kwargs
+        self.whole = whole
+        self.late = False
+
+    def is_whole(self) -> bool:
+        """Tell that nothing is known that would allow a second try."""
+        return False
+
+    def restart(self) -> Any:
+        """Need nothing."""
+
+
 # -- through the engine: connects and first statements ----------------------------
 
 
@@ -495,6 +530,71 @@ def send(
     )
 
 
+class _Async(_Io):
+    """The same for a try that has to be awaited."""
+
+    __slots__ = ()
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:
+        """Make the try."""
+        self._begin(number)
+        try:
+            self.last = Returned(await self._attempt(deadline))
+        except Exception as error:
+            self.last = Raised(error)
+        return self.last
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a task waits."""
+        await asyncio.sleep(seconds)
+
+    async def untouched(self) -> Outcome:
+        """Make the try as if the agent were not there."""
+        try:
+            return Returned(await self._attempt(None))
+        except Exception as error:
+            return Raised(error)
+
+
+class AsyncConnectIo(_Async, ConnectIo):
+    """A connect that has to be awaited."""
+
+    __slots__ = ()
+
+
+class AsyncStatementIo(_Async, StatementIo):
+    """A statement that begins a transaction and has to be awaited."""
+
+    __slots__ = ()
+
+    async def discard(self, outcome: Outcome) -> None:  # noqa: ARG002
+        """Begin the transaction anew."""
+        self.last = None
+        await self._attempt.restart()
+
+
+async def connect_async(
+    link: Link, attempt: Attempt, *, unbounded: bool, limit: Any
+) -> Any:
+    """Connect as `connect` does, awaiting."""
+    call = link.call(CONNECT, unbounded=unbounded, deadline=link.end(limit))
+    io = AsyncConnectIo(link, call, attempt)
+    return deliver(await govern(link.runtime, call, link.policies, io))
+
+
+async def send_async(
+    link: Link, attempt: Attempt, statement: Statement, *, first: bool, own: bool
+) -> Any:
+    """Send a statement as `send` does, awaiting."""
+    end = link.end(None if own or statement.unlimited else link.limit)
+    if not first or statement.verb in ENDING:
+        call = link.plain(statement.summary, unbounded=not own)
+        return await counted_async(link, call, attempt, end)
+    call = link.call(statement.summary, unbounded=not own, deadline=end)
+    io = AsyncStatementIo(link, call, attempt)
+    return deliver(await govern(link.runtime, call, link.policies, io))
+
+
 # -- around the engine: whatever must not be held up ------------------------------
 
 
@@ -506,6 +606,26 @@ def counted(link: Link, call: Call, attempt: Attempt, end: float | None) -> Any:
     begun = runtime.clock.monotonic()
     try:
         result = attempt(end)
+    except Exception as error:
+        _failed(link, call, attempt, error, begun)
+        raise
+    except BaseException:
+        _cancelled(runtime, call, begun)
+        raise
+    _succeeded(runtime, call, begun)
+    return result
+
+
+async def counted_async(
+    link: Link, call: Call, attempt: Attempt, end: float | None
+) -> Any:
+    """Make a call as `counted` does, awaiting."""
+    runtime = link.runtime
+    if not _started(runtime, call):
+        return await attempt(end)
+    begun = runtime.clock.monotonic()
+    try:
+        result = await attempt(end)
     except Exception as error:
         _failed(link, call, attempt, error, begun)
         raise
