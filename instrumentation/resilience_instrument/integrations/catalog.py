@@ -11,4 +11,12 @@ LIBRARIES: dict[str, str] = {
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",
+    "sqlite3": "resilience_instrument.integrations.sqlite3",
+    "psycopg2": "resilience_instrument.integrations.psycopg2",
+    "psycopg": "resilience_instrument.integrations.psycopg",
+    "pymysql": "resilience_instrument.integrations.pymysql",
+    "mysql.connector": "resilience_instrument.integrations.mysql_connector",
+    "MySQLdb": "resilience_instrument.integrations.mysqlclient",
+    "asyncpg": "resilience_instrument.integrations.asyncpg",
+    "aiomysql": "resilience_instrument.integrations.aiomysql",
 }
