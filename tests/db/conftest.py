@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from db.proxy import Proxy
 from db.servers import MariaDB, PgBouncer, Postgres
 from integrations.conftest import governing
