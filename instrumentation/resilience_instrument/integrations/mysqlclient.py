@@ -122,7 +122,7 @@ class _Connecting(_dbapi.Sending):
             return self.perform(*self.args, **kwargs)
         except MySQLdb.OperationalError:
             limit, waited = kwargs.get("connect_timeout"), clock.monotonic() - begun
-            self.late = bool(limit) and waited >= limit * 0.98
+            self.late = 0 < (limit or 0) * 0.98 <= waited
             raise
 
 
