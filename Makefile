@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build changelog clean
+.PHONY: help demo test lint format mutate build changelog clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,14 @@ lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 format: $(VENV)/.lint ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix-only --quiet .
 	$(BIN)/python -m ruff format .
+
+mutate: $(VENV)/.mutate ## See whether the tests of the policies notice changed code
+	rm -rf build/mutate
+	mkdir -p build/mutate/src
+	cp -R instrumentation/resilience_instrument build/mutate/src/
+	cp -R tests pyproject.toml build/mutate/
+	cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut run $(ARGS)
+	@cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut results
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist
@@ -78,6 +86,10 @@ $(VENV)/.test: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.lint: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group lint
+	@touch $@
+
+$(VENV)/.mutate: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group mutate
 	@touch $@
 
 $(VENV)/.release: $(VENV)/.created $(DEFINITION)

@@ -277,7 +277,7 @@ class Breaker:
         if self._state == "open":
             if now < self._until:
                 return self._rejection_locked(self._until - now), change
-            change = self._go_locked("time_is_up", now)
+            change = self._go_locked("time_is_up")
         lease = self._settings.probe_lease
         self._probes = [p for p in self._probes if now - p.issued < lease]
         if len(self._probes) >= self._settings.probes:
@@ -377,14 +377,14 @@ class Breaker:
             self._successes += 1
             if self._successes < self._settings.successes_to_close:
                 return None
-            return self._go_locked("probes_succeeded", now)
+            return self._close_locked(now)
         self._last_error = "slow" if evidence is _SUCCESS else reason
         return self._open_locked("probe_failed", now, retry_after)
 
     def _open_if_due_locked(
         self, now: float, retry_after: float | None
     ) -> Transition | None:
-        cause = self._ledger.cause() if self._state == "closed" else None
+        cause = self._ledger.cause()
         if cause is None:
             self._raise_flags_locked()
             return None
@@ -402,9 +402,18 @@ class Breaker:
             length = max(length, min(retry_after, settings.open_max))
         self._openings += 1
         self._until = now + length
-        return self._go_locked(event, now, length)
+        return self._go_locked(event, length)
 
-    def _go_locked(self, event: Event, now: float, length: float = 0.0) -> Transition:
+    def _close_locked(self, now: float) -> Transition:
+        self._openings = 0
+        self._folded = self._good
+        self._ledger = Ledger(self._settings)
+        ramp = now if self._settings.ramp_steps else None
+        return self._go_locked("probes_succeeded", ramp=ramp)
+
+    def _go_locked(
+        self, event: Event, length: float = 0.0, ramp: float | None = None
+    ) -> Transition:
         """Go where the table says that `event` leads: a new generation."""
         before, after = self._state, TRANSITIONS[self._state, event]
         cause = self._cause if after == "open" else Cause("")
@@ -413,13 +422,7 @@ class Breaker:
         self._generation += 1
         self._successes = 0
         self._probes = []
-        self._ramp_began = None
-        if after == "closed":
-            self._openings = 0
-            self._folded = self._good
-            self._ledger = Ledger(self._settings)
-            if self._settings.ramp_steps:
-                self._ramp_began = now
+        self._ramp_began = ramp
         self._raise_flags_locked()
         return Transition(
             self._service, before, after, cause.row, last_error, length, cause.text

@@ -191,7 +191,7 @@ class TokenBudget:
     def withdraw(self, now: float, *, timeout: bool = False) -> bool:
         """Tell whether more than half of the tokens are there."""
         del now, timeout
-        return self._tokens > self._most // 2
+        return 2 * self._tokens > self._most
 
     def settle(self, number: int, *, success: bool) -> None:
         """Take a token for a failure, give a part of one back for a success."""
