@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import World, answers, service_settings
-from resilience_instrument.policies.budget import (
-    Budget,
-    QuotaBudget,
-    TokenBudget,
-    budget_for,
-)
+from resilience_instrument.policies.budget import Budget, budget_for
+from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
 
 
 def drain(budget: Budget, now: float, limit: int = 5000) -> int:

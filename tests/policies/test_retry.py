@@ -8,8 +8,9 @@ import pytest
 
 from fakes import FakeClock, World, a_call, answers, service_settings
 from resilience_instrument.outcome import Raised, Returned
-from resilience_instrument.policies.budget import Budget, QuotaBudget
+from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.retry import Retries, revised
+from resilience_instrument.policies.tokens import QuotaBudget
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
 

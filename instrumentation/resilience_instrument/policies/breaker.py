@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.events import Transition
 from resilience_instrument.policies.ledger import Cause, Ledger
+from resilience_instrument.policies.permit import GHOST, Permit, Rejection
 from resilience_instrument.policies.transitions import TRANSITIONS
 from resilience_instrument.verdict import Evidence
 
@@ -31,43 +32,13 @@ if TYPE_CHECKING:
     from resilience_instrument.events import State
     from resilience_instrument.policies.transitions import Event
 
+__all__ = ["Breaker", "Permit", "Rejection"]
+
 # Without the global interpreter lock every question takes the breaker's own.
 _ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 _SUCCESS: Final = Evidence.SUCCESS
 _NEVER: Final = float("inf")
-_GHOST: Final = -1
-
-
-@final
-class Permit:
-    """The right to make one attempt. It is used once: recorded or released."""
-
-    __slots__ = ("counted", "done", "generation", "issued", "probe")
-
-    def __init__(self, generation: int, issued: float, *, probe: bool) -> None:
-        self.generation = generation
-        self.issued = issued
-        self.probe = probe
-        self.done = False
-        self.counted = False
-
-
-class Rejection(NamedTuple):
-    """No attempt may be made now.
-
-    Attributes:
-        retry_after: Seconds until the next probe may be let through, 0.0 where a
-            probe is under way and its answer decides.
-        failures: Failures in a row that opened the circuit, 0 if something else did.
-        last_error: A word for the last failure.
-        cause: Why the circuit opened, in words; empty if it was ordered to.
-    """
-
-    retry_after: float
-    failures: int
-    last_error: str
-    cause: str
 
 
 @final
@@ -259,13 +230,13 @@ class Breaker:
     ) -> tuple[Permit | Rejection, Transition | None]:
         mode = self._settings.mode
         if mode == "disabled":
-            return Permit(_GHOST, now, probe=False), None
+            return Permit(GHOST, now, probe=False), None
         if mode == "forced_open":
             return Rejection(0.0, 0, "", ""), None
         answer, change = self._answer_locked(now)
         if mode == "shadow" and isinstance(answer, Rejection):
             self.would_reject += 1
-            answer = Permit(_GHOST, now, probe=False)
+            answer = Permit(GHOST, now, probe=False)
         return answer, self._told_locked(change)
 
     def _answer_locked(
@@ -330,7 +301,7 @@ class Breaker:
 
     def _is_current_locked(self, permit: Permit) -> bool:
         """Tell whether the permit's result still counts, and count it if not."""
-        if permit.generation == _GHOST:
+        if permit.generation == GHOST:
             return False
         current = permit.generation == self._generation
         if current and permit.probe:
