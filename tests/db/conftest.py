@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from db.proxy import Proxy
 from db.servers import MariaDB, PgBouncer, Postgres
 from integrations.conftest import governing
@@ -17,29 +20,36 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def place() -> Iterator[Path]:
+    """Make a directory that the servers' users may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def postgres(place: Path) -> Iterator[Postgres]:
     """Run a PostgreSQL."""
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server = Postgres(place / "postgres")
     server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def bouncer(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
-) -> Iterator[PgBouncer]:
+def bouncer(place: Path, postgres: Postgres) -> Iterator[PgBouncer]:
     """Run a PgBouncer in transaction mode before the PostgreSQL."""
-    server = PgBouncer(tmp_path_factory.mktemp("bouncer"), postgres)
+    server = PgBouncer(place / "bouncer", postgres)
     server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+def mariadb(place: Path) -> Iterator[MariaDB]:
     """Run a MariaDB."""
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    server = MariaDB(place / "mariadb")
     yield server
     server.kill()
 

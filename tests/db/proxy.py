@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,7 +46,7 @@ class Proxy:
             self.port: int = probe.getsockname()[1]
         self._listen()
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -115,7 +115,9 @@ class Proxy:
             elif self._mode in {"silent", "frozen"}:
                 self._pairs.append((client, None))
             else:
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(client,), daemon=True
+                ).start()
 
     def _serve(self, client: socket.socket) -> None:
         try:
