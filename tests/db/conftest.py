@@ -11,12 +11,12 @@ import pytest
 
 from db.proxy import Proxy
 from db.servers import MariaDB, PgBouncer, Postgres
-from integrations.conftest import governing
+from integrations.governing import governing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from integrations.conftest import Governed
+    from integrations.governing import Governed
 
 
 @pytest.fixture(scope="session")
