@@ -11,6 +11,7 @@ import trio
 from integrations.harness import on_asyncio
 from integrations.harness_httpx import AsyncHttpx, Httpx
 from integrations.harness_requests import Requests
+from integrations.harness_urllib import UrllibRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,4 +26,5 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "httpx2": lambda: Httpx(httpx2),
     "httpx2-asyncio": lambda: AsyncHttpx(httpx2, on_asyncio),
     "httpx2-trio": lambda: AsyncHttpx(httpx2, trio.run),
+    "urllib.request": UrllibRequest,
 }

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("harness")
 
+IN_BODY = (Truncated, TruncatedChunked, StallBody, DripBody, DripChunked)
+
 
 def refused(method: str = "GET") -> Wish:
     """A call to a port where nobody listens."""
@@ -179,6 +181,10 @@ def test_a_broken_connection_is_tried_again(
 
     answer = harness.send(Wish(server.url("/x")))
 
+    if isinstance(failure, IN_BODY) and not harness.traits.reads:
+        # The app reads the body itself, when the call is over.
+        assert isinstance(answer.error, harness.base_error)
+        return
     assert (200, b"whole") == (answer.status, answer.body)
     assert 2 == len(server.hits("/x"))
 
@@ -190,6 +196,8 @@ def test_a_read_timeout_is_tried_again(
     harness: Harness, govern: Govern, server: Server, failure: Any
 ) -> None:
     """A server that says nothing costs one read timeout, not the call."""
+    if isinstance(failure, IN_BODY) and not harness.traits.reads:
+        pytest.skip("the app reads the body itself")
     governed = govern(TIMEOUT_READ="0.3")
     server.script("/x", failure, Status(200, body=b"ok"))
 
@@ -210,6 +218,8 @@ def test_a_dripping_answer_is_cut_at_the_total(
     harness: Harness, govern: Govern, drip: Any, *, tls: bool
 ) -> None:
     """A byte now and then does not keep a call alive, in headers nor in the body."""
+    if isinstance(drip, IN_BODY) and not harness.traits.reads:
+        pytest.skip("the app reads the body itself")
     governed = govern(TIMEOUT_READ="1", TIMEOUT_TOTAL="1")
     with Server(tls=tls) as server:
         server.script("/x", drip)
@@ -366,7 +376,7 @@ def test_a_dead_host_opens_its_circuit(harness: Harness, govern: Govern) -> None
     assert answer.error.service in str(answer.error)
     if harness.traits.asked:
         asked = answer.error.request  # type: ignore[attr-defined]
-        assert wish.url == str(asked.url)
+        assert wish.url == str(getattr(asked, harness.traits.asked))
 
 
 def test_an_open_circuit_pickles(harness: Harness, govern: Govern) -> None:
@@ -536,7 +546,10 @@ def test_a_corrupt_body_is_not_tried_again(
     govern()
     server.script("/x", CorruptGzip(), Status(200))
 
-    assert isinstance(harness.send(Wish(server.url("/x"))).error, harness.base_error)
+    answer = harness.send(Wish(server.url("/x")))
+
+    if harness.traits.decodes:
+        assert isinstance(answer.error, harness.base_error)
     assert 1 == len(server.hits("/x"))
 
 

@@ -11,4 +11,5 @@ LIBRARIES: dict[str, str] = {
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",
+    "urllib.request": "resilience_instrument.integrations.urllib_request",
 }
