@@ -12,6 +12,7 @@ from integrations.harness import on_asyncio
 from integrations.harness_httpx import AsyncHttpx, Httpx
 from integrations.harness_requests import Requests
 from integrations.harness_urllib import UrllibRequest
+from integrations.harness_urllib3 import Urllib3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,5 +27,6 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "httpx2": lambda: Httpx(httpx2),
     "httpx2-asyncio": lambda: AsyncHttpx(httpx2, on_asyncio),
     "httpx2-trio": lambda: AsyncHttpx(httpx2, trio.run),
+    "urllib3": Urllib3,
     "urllib.request": UrllibRequest,
 }

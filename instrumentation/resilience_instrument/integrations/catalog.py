@@ -11,5 +11,6 @@ LIBRARIES: dict[str, str] = {
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",
+    "urllib3": "resilience_instrument.integrations.urllib3",
     "urllib.request": "resilience_instrument.integrations.urllib_request",
 }

@@ -120,7 +120,7 @@ class _Sending(Sending):
         self._class = http_class
         self._options = options
         self._reached = False
-        self._position = _position(req.data)
+        self._position = _http.position(req.data)
         url = self._url = req.full_url
         start = path_start(url)
         own = self._find_policies(site.addresses.service(url[:start]), _proxy(req))
@@ -131,9 +131,7 @@ class _Sending(Sending):
             method=req.get_method(),
             path=url[start:],
             headers={name.title(): value for name, value in req.header_items()},
-            replayable=req.data is None
-            or isinstance(req.data, bytes)
-            or self._position is not None,
+            replayable=_http.is_data(req.data) or self._position is not None,
             app_retries=False,
             unbounded=not self._explicit,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
@@ -237,14 +235,3 @@ def _app_timeouts(timeout: Any) -> Timeouts | None:
 def _proxy(request: Any) -> str | None:
     proxied = request.has_proxy() or request._tunnel_host  # noqa: SLF001
     return request.host if proxied else None
-
-
-def _position(body: Any) -> int | None:
-    """Return where a file stands that can be read again from there."""
-    if not hasattr(body, "seek"):
-        return None
-    try:
-        position: int = body.tell()
-    except OSError:
-        return None
-    return position
