@@ -55,6 +55,7 @@ class Traits:
         reads: Whether it reads the body of an answer before the app gets it.
         rewinds: Whether a file can be sent again from where it stood.
         iterates: Whether a plain generator can be a body.
+        files: Whether a plain file can be a body.
         asked: The name of the URL in the request that its errors carry, if any.
         decodes: Whether it decodes a compressed body.
     """
@@ -63,6 +64,7 @@ class Traits:
     reads: bool = True
     rewinds: bool = False
     iterates: bool = True
+    files: bool = True
     asked: str = "url"
     decodes: bool = True
 

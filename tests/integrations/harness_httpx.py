@@ -40,7 +40,7 @@ class AsyncHttpx(Httpx):
 
     def __init__(self, module: Any, run: Callable[..., Answer]) -> None:
         super().__init__(module)
-        self.traits = Traits(awaits=True, iterates=False)
+        self.traits = Traits(awaits=True, iterates=False, files=False)
         self._run = run
 
     def send(self, wish: Wish) -> Answer:

@@ -9,6 +9,7 @@ import httpx2
 import trio
 
 from integrations.harness import on_asyncio
+from integrations.harness_aiohttp import Aiohttp
 from integrations.harness_httpx import AsyncHttpx, Httpx
 from integrations.harness_requests import Requests
 from integrations.harness_urllib import UrllibRequest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from integrations.harness import Harness
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
+    "aiohttp": Aiohttp,
     "requests": Requests,
     "httpx": lambda: Httpx(httpx),
     "httpx-asyncio": lambda: AsyncHttpx(httpx, on_asyncio),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
+    "aiohttp": "resilience_instrument.integrations.aiohttp",
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",

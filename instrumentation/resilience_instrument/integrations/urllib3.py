@@ -275,6 +275,9 @@ class _Sending(Sending):
             options["headers"].update(self.call.carrier)
         return options
 
+    def _shown(self) -> object:
+        return None  # there is none, only a connection
+
     def _judge_answer(self, response: Any) -> Judgement:
         return _http.judge_status(response.status, response.headers)
 
