@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs build changelog clean
+.PHONY: help demo test lint format docs build changelog upstream clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,7 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 
 docs: $(VENV)/.lint ## Write the pages that come from the code
 	$(BIN)/python docs/build.py
+	$(BIN)/python tests/integrations/cases.py
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist
@@ -49,6 +50,9 @@ build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 
 changelog: $(VENV)/.release ## Show what the next release's changelog will say
 	@$(BIN)/python -m towncrier build --draft --version next
+
+upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
+	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment too
 	rm -rf "$(VENV)" build dist htmlcov .coverage .coverage.*

@@ -49,4 +49,4 @@ class Aiohttp:
             return Answer(error=error)
         finally:
             # A transport that was cut needs a moment before its loop may end.
-            await asyncio.sleep(0.05 if wish.url.startswith("https") else 0)
+            await asyncio.sleep(0.25 if wish.url.startswith("https") else 0)

@@ -9,9 +9,8 @@ import asyncio
 import io
 import itertools
 import pickle
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from loopback import (
     DripBody,
     DripChunked,
     EventStream,
+    Gate,
     Hang,
     Reset,
     Server,
@@ -400,20 +400,20 @@ def test_one_of_many_probes_and_two_successes_close(
     governed = govern(
         BREAKER_CONSECUTIVE="1", BREAKER_OPEN_FOR="0.5", BREAKER_OPEN_JITTER="0"
     )
-    server.script("/x", Status(500), Delay(1.0, Status(200)))
+    gate = Gate(Status(200))
+    server.script("/x", Status(500), gate)
     wish = Wish(server.url("/x"))
     harness.send(wish)
     time.sleep(0.6)
-    barrier = threading.Barrier(20)
-
-    def call(_: int) -> Any:
-        barrier.wait()
-        return harness.send(wish)
 
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(call, range(20)))
+        calls = as_completed([pool.submit(harness.send, wish) for _ in range(20)])
+        refused_ones = [next(calls).result().error for _ in range(19)]
+        gate.opened.set()
+        probe = next(calls).result()
 
-    assert [200] == [answer.status for answer in answers if answer.error is None]
+    assert {True} == {isinstance(e, CircuitBreakerOpenError) for e in refused_ones}
+    assert 200 == probe.status
     assert 2 == len(server.hits("/x"))
     assert "half_open" == governed.state()
     assert 200 == harness.send(wish).status
