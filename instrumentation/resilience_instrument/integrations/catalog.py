@@ -9,6 +9,8 @@ from __future__ import annotations
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
     "aiohttp": "resilience_instrument.integrations.aiohttp",
+    "httpcore": "resilience_instrument.integrations.httpcore",
+    "httpcore2": "resilience_instrument.integrations.httpcore2",
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",

@@ -35,7 +35,6 @@ def targets(runtime: Runtime) -> list[Target]:
         return httpx2.targets(runtime)
     kit = _httpx.Kit(
         "httpx",
-        "httpcore",
         CircuitBreakerOpenError,
         ProxyCircuitBreakerOpenError,
         DeadlineExceededError,

@@ -30,7 +30,6 @@ def targets(runtime: Runtime) -> list[Target]:
     """Return what is wrapped, for one `runtime`."""
     kit = _httpx.Kit(
         "httpx2",
-        "httpcore2",
         CircuitBreakerOpenError,
         ProxyCircuitBreakerOpenError,
         DeadlineExceededError,
