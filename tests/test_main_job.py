@@ -90,7 +90,7 @@ class App:
         source: str,
         arguments: tuple[str, ...],
         environ: dict[str, str],
-        scrape: bool,  # noqa: FBT001 - handed on by name
+        scrape: bool,
     ) -> subprocess.CompletedProcess[str]:
         program = self.directory / "app.py"
         program.write_text(source + (SCRAPE if scrape else ""), encoding="utf-8")
@@ -110,7 +110,7 @@ def _plain_environment() -> dict[str, str]:
 
 def _samples(text: str) -> Iterator[tuple[str, float]]:
     """Yield each sample as `name outcome=... state=...` without service and path."""
-    families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    families = text_string_to_metric_families(text)
     for family in families:
         for sample in family.samples:
             labels = " ".join(

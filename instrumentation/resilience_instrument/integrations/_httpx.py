@@ -13,7 +13,6 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, WeakSet
 
-from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sending import OwnErrors
     from resilience_instrument.outcome import Outcome
 
     Fault = Callable[[str, Exception], None]
@@ -50,24 +50,18 @@ class Kit:
 
     Args:
         library: The name that an app imports.
-        refusal: The error for an open circuit.
-        proxied_refusal: The same for a call through a proxy.
-        overdue: The error for a call without time left.
+        own_errors: Our errors as classes of the library.
+        proxied_errors: The same for a call through a proxy, where they differ.
     """
 
     def __init__(
-        self, library: str, refusal: Any, proxied_refusal: Any, overdue: Any
+        self, library: str, own_errors: OwnErrors, proxied_errors: OwnErrors
     ) -> None:
         module = importlib.import_module(library)
         self.library = library
         self.module = module
-        self.own_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: refusal,
-            errors.DeadlineExceededError: overdue,
-        }
-        self.proxied_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: proxied_refusal
-        }
+        self.own_errors = own_errors
+        self.proxied_errors = proxied_errors
         self.never_sent: tuple[Any, ...] = (
             module.ConnectError,
             module.ConnectTimeout,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-    OwnErrors = Mapping[type[ResilienceError], Any]
+    OwnErrors = Mapping[Any, Any]
 
 
 @final

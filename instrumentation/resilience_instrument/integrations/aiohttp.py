@@ -43,6 +43,14 @@ class CircuitBreakerOpenError(
     """The circuit is open; to an app of aiohttp, a host that is not there."""
 
 
+class BulkheadFullError(errors.BulkheadFullError, aiohttp.ClientConnectionError):
+    """Too many calls are under way; to an app of aiohttp, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, aiohttp.ClientConnectionError):
+    """The service is overloaded; to an app of aiohttp, a host that is not there."""
+
+
 class DeadlineExceededError(errors.DeadlineExceededError, aiohttp.ServerTimeoutError):
     """No time is left; to an app of aiohttp, a timeout."""
 
@@ -54,6 +62,8 @@ def targets(runtime: Runtime) -> list[Target]:
         return []
     own_errors = {
         errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
         errors.DeadlineExceededError: DeadlineExceededError,
     }
     site = Site(runtime, "aiohttp", own_errors, {})

@@ -16,4 +16,12 @@ LIBRARIES: dict[str, str] = {
     "tenacity": "resilience_instrument.integrations.tenacity",
     "urllib3": "resilience_instrument.integrations.urllib3",
     "urllib.request": "resilience_instrument.integrations.urllib_request",
+    "sqlite3": "resilience_instrument.integrations.sqlite3",
+    "psycopg2": "resilience_instrument.integrations.psycopg2",
+    "psycopg": "resilience_instrument.integrations.psycopg",
+    "pymysql": "resilience_instrument.integrations.pymysql",
+    "mysql.connector": "resilience_instrument.integrations.mysql_connector",
+    "MySQLdb": "resilience_instrument.integrations.mysqlclient",
+    "asyncpg": "resilience_instrument.integrations.asyncpg",
+    "aiomysql": "resilience_instrument.integrations.aiomysql",
 }

@@ -57,6 +57,14 @@ class ProxyCircuitBreakerOpenError(
     """The circuit of a service behind a proxy is open."""
 
 
+class BulkheadFullError(errors.BulkheadFullError, requests.exceptions.ConnectionError):
+    """Too many calls are under way; to an app of requests, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, requests.exceptions.ConnectionError):
+    """The service is overloaded; to an app of requests, a host that is not there."""
+
+
 class DeadlineExceededError(
     errors.DeadlineExceededError, requests.exceptions.ReadTimeout
 ):
@@ -95,6 +103,8 @@ def _attempts(runtime: Runtime) -> Wrapper:
         "requests",
         {
             errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+            errors.BulkheadFullError: BulkheadFullError,
+            errors.RateLimitedError: RateLimitedError,
             errors.DeadlineExceededError: DeadlineExceededError,
         },
         {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},

@@ -51,6 +51,26 @@ class CircuitBreakerOpenError(  # type: ignore[misc]  # both say how they pickle
         self.conn = None  # type: ignore[assignment]
 
 
+class BulkheadFullError(  # type: ignore[misc]  # likewise
+    errors.BulkheadFullError, urllib3.exceptions.NewConnectionError
+):
+    """Too many calls are under way; to an app of urllib3, a host that is not there."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        _urllib3.begin(self, message, **facts)
+        self.conn = None  # type: ignore[assignment]
+
+
+class RateLimitedError(  # type: ignore[misc]  # likewise
+    errors.RateLimitedError, urllib3.exceptions.NewConnectionError
+):
+    """The service is overloaded; to an app of urllib3, a host that is not there."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        _urllib3.begin(self, message, **facts)
+        self.conn = None  # type: ignore[assignment]
+
+
 class DeadlineExceededError(  # type: ignore[misc]  # likewise
     errors.DeadlineExceededError, urllib3.exceptions.ReadTimeoutError
 ):
@@ -83,6 +103,8 @@ def targets(runtime: Runtime) -> list[Target]:
     pool = urllib3.connectionpool.HTTPConnectionPool
     own_errors = {
         errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
         errors.DeadlineExceededError: DeadlineExceededError,
     }
     site = Site(runtime, "urllib3", own_errors, {})

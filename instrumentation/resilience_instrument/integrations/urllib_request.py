@@ -39,6 +39,18 @@ class CircuitBreakerOpenError(errors.CircuitBreakerOpenError, urllib.error.URLEr
     __str__ = Exception.__str__
 
 
+class BulkheadFullError(errors.BulkheadFullError, urllib.error.URLError):
+    """Too many calls are under way; to an app of urllib, a host that is not there."""
+
+    __str__ = Exception.__str__
+
+
+class RateLimitedError(errors.RateLimitedError, urllib.error.URLError):
+    """The service is overloaded; to an app of urllib, a host that is not there."""
+
+    __str__ = Exception.__str__
+
+
 class DeadlineExceededError(
     errors.DeadlineExceededError, urllib.error.URLError, TimeoutError
 ):
@@ -73,6 +85,8 @@ def _frame(
 def _attempts(runtime: Runtime) -> Wrapper:
     own_errors = {
         errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
         errors.DeadlineExceededError: DeadlineExceededError,
     }
     site = Site(runtime, "urllib.request", own_errors, {})

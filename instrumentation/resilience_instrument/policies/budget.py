@@ -1,23 +1,78 @@
 """The retry budget: retries never add more than a share of the calls.
 
-A token bucket over a sliding window, as Finagle's `RetryBudget` keeps it: every
-call deposits, every retry withdraws when it is decided (not when its pause is
-over), and a small reserve lets a quiet service retry at all. Whole numbers only,
-so that nothing is lost to rounding.
+Three ways to keep one, all of them of whole numbers, so that nothing is lost to
+rounding, and all of them paid when a retry is decided, not when its pause is over:
+
+- `Budget`, the default, is Finagle's `RetryBudget`: a token bucket over a sliding
+  window. Every call deposits and every retry withdraws; a small reserve lets a quiet
+  service retry at all.
+- `TokenBudget` is gRPC's throttle (proposal A6): failures take a token, successes give
+  a fraction of one back, and below half nobody retries.
+- `QuotaBudget` is what AWS's SDKs keep: a fixed quota that retries use up and
+  successes refill.
+
+A call that starts pays in without a lock: one addition that nothing can interrupt
+under the global interpreter lock. It enters the window at the next edge or withdrawal.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
+from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
+
+if TYPE_CHECKING:
+    from resilience_instrument.config.model import RetrySettings
+
+_ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _DEPOSIT: Final = 1000
 _SLICES: Final = 10
+_LONG_AGO: Final = float("-inf")
+
+
+class RetryBudget(Protocol):
+    """What the engine asks of a budget."""
+
+    settles: bool
+    """Whether it wants to hear how attempts ended."""
+
+    def deposit(self, now: float) -> None:
+        """Pay in for one call that starts at `now`."""
+        ...
+
+    def withdraw(self, now: float, *, timeout: bool = False) -> bool:
+        """Take one retry out at `now`; False if the budget does not hold it."""
+        ...
+
+    def settle(self, number: int, *, success: bool) -> None:
+        """Hear how attempt `number` of a call ended."""
+        ...
+
+    def ratio_left(self, now: float) -> float:
+        """Return what is left, from 0.0 (nothing) to 1.0 (nothing was taken)."""
+        ...
+
+    def renew_lock(self) -> None:
+        """Replace the lock and start afresh, in a child that was just forked."""
+        ...
+
+
+def budget_for(settings: RetrySettings) -> RetryBudget:
+    """Return the budget that the settings ask for."""
+    if settings.budget_mode == "grpc":
+        return TokenBudget(settings.budget_tokens, settings.budget_token_ratio)
+    if settings.budget_mode == "aws":
+        return QuotaBudget(
+            settings.budget_quota, settings.budget_cost, settings.budget_timeout_cost
+        )
+    return Budget(settings.budget, settings.budget_min, settings.budget_window)
 
 
 @final
 class Budget:
-    """The budget of one service.
+    """A share of the calls of the last seconds, and a reserve.
 
     Args:
         ratio: Retries that one call pays for, 0.2 for one in five; 0 for none.
@@ -26,8 +81,11 @@ class Budget:
     """
 
     __slots__ = (
+        "_calls",
         "_cost",
         "_deposit",
+        "_edge",
+        "_folded",
         "_head",
         "_lock",
         "_reserve",
@@ -36,29 +94,42 @@ class Budget:
         "_width",
     )
 
+    settles = False
+
     def __init__(self, ratio: float, minimum: float, window: float) -> None:
         self._deposit = _DEPOSIT if ratio > 0 else 0
         self._cost = round(_DEPOSIT / ratio) if ratio > 0 else 1
         self._reserve = round(minimum * window * self._cost)
         self._width = window / _SLICES
+        self._calls = 0
+        self._folded = 0
         self._slices = [0] * _SLICES
         self._sum = 0
         self._head: int | None = None
+        self._edge = _LONG_AGO
         self._lock = threading.Lock()
 
     def deposit(self, now: float) -> None:
         """Pay in for one call that starts at `now`."""
-        with self._lock:
-            self._add_locked(now, self._deposit)
-
-    def withdraw(self, now: float) -> bool:
-        """Take one retry out at `now`; False if the budget does not hold it."""
+        if now < self._edge and _ADDS_ARE_WHOLE:
+            self._calls += 1
+            return
         with self._lock:
             self._roll_locked(now)
+            self._calls += 1
+
+    def withdraw(self, now: float, *, timeout: bool = False) -> bool:
+        """Take one retry out at `now`; False if the budget does not hold it."""
+        del timeout  # every retry costs the same here
+        with self._lock:
+            head = self._roll_locked(now)
             if self._reserve + self._sum < self._cost:
                 return False
-            self._add_locked(now, -self._cost)
+            self._add_locked(head, -self._cost)
             return True
+
+    def settle(self, number: int, *, success: bool) -> None:
+        """Do nothing: only calls and retries count here."""
 
     def ratio_left(self, now: float) -> float:
         """Return what is left, from 0.0 (nothing) to 1.0 (nothing was taken)."""
@@ -73,17 +144,23 @@ class Budget:
         self._lock = threading.Lock()
         self._slices = [0] * _SLICES
         self._sum = 0
-
-    def _add_locked(self, now: float, amount: int) -> None:
-        head = self._roll_locked(now)
-        self._slices[head % _SLICES] += amount
-        self._sum += amount
+        self._folded = self._calls
 
     def _roll_locked(self, now: float) -> int:
-        entered = int(now // self._width)
-        head = entered if self._head is None else self._head
-        for index in range(head + 1, min(entered, head + _SLICES) + 1):
-            self._sum -= self._slices[index % _SLICES]
-            self._slices[index % _SLICES] = 0
-        self._head = max(head, entered)
-        return self._head
+        """Take in what was paid since the last time, forget what is too old."""
+        calls = self._calls
+        head = int(now // self._width) if self._head is None else self._head
+        self._add_locked(head, (calls - self._folded) * self._deposit)
+        self._folded = calls
+        if now >= self._edge:
+            entered = int(now // self._width)
+            for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
+                self._sum -= self._slices[index % _SLICES]
+                self._slices[index % _SLICES] = 0
+            self._head = head = max(head, entered)
+            self._edge = (head + 1) * self._width
+        return head
+
+    def _add_locked(self, head: int, amount: int) -> None:
+        self._slices[head % _SLICES] += amount
+        self._sum += amount
