@@ -55,6 +55,18 @@ def test_a_call_through_requests_is_governed_once(
     assert ["requests"] == [call.library for call in governed.told.calls]
 
 
+def test_a_call_through_requests_that_is_switched_off_stays_so(
+    server: Server,
+) -> None:
+    """Whoever leaves requests alone does not want it governed from below."""
+    server.script("/x", Status(503))
+    with governing(("urllib3",)) as governed:
+        assert 503 == requests.get(server.url("/x")).status_code
+
+    assert 1 == len(server.hits("/x"))
+    assert [] == governed.told.events
+
+
 def test_a_day_of_retry_after_is_not_slept(
     govern: Govern, manager: urllib3.PoolManager, server: Server
 ) -> None:

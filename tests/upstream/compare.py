@@ -58,7 +58,7 @@ SUITES = {
         "brotli,cli,http2,socks,zstd",
         (
             "pytest<9",
-            "chardet",
+            "chardet==5.2.0",
             "click==8.1.8",
             "trio>=0.27",
             "trustme",

@@ -210,7 +210,15 @@ def _governed(
 ) -> _Sending | None:
     if CLAMP.get() is not None or _http.is_played(pool.ConnectionCls):
         return None
+    if _is_of_requests(kwargs.get("retries")):
+        # requests has a room of its own; whoever switched that off wants none.
+        return None
     return _Sending(site, wrapped, pool, args, kwargs)
+
+
+def _is_of_requests(retries: Any) -> bool:
+    """Tell whether these are the retries that requests says by default: none."""
+    return getattr(retries, "total", None) == 0 and retries.read is False
 
 
 @final
