@@ -44,6 +44,8 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 
 docs: $(VENV)/.lint ## Write the pages that come from the code
 	$(BIN)/python docs/build.py
+	$(BIN)/python tests/integrations/cases.py
+
 mutate: $(VENV)/.mutate ## See whether the tests of the policies notice changed code
 	rm -rf build/mutate
 	mkdir -p build/mutate/src
@@ -58,6 +60,9 @@ build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 
 changelog: $(VENV)/.release ## Show what the next release's changelog will say
 	@$(BIN)/python -m towncrier build --draft --version next
+
+upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
+	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment too
 	rm -rf "$(VENV)" build dist htmlcov .coverage .coverage.*
