@@ -33,6 +33,7 @@ lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build.py --check
+	$(BIN)/python dashboards/build.py --check
 	@said=$$($(BIN)/python -m towncrier build --draft --version next 2>&1) \
 	    && echo "Changelog fragments are well named." || { echo "$$said" >&2; exit 1; }
 
@@ -40,8 +41,9 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix-only --quiet .
 	$(BIN)/python -m ruff format .
 
-docs: $(VENV)/.lint ## Write the pages that come from the code
+docs: $(VENV)/.lint ## Write the pages and the dashboard that come from code
 	$(BIN)/python docs/build.py
+	$(BIN)/python dashboards/build.py
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist
