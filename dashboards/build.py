@@ -90,13 +90,6 @@ def worst(by: str) -> str:
     )
 
 
-def against_timeout(condition: str) -> str:
-    """Return the p99 of calls where it stands so to the read timeout in force."""
-    p99 = quantile(0.99, "api_request_duration_seconds", window=HOUR)
-    timeout = of_service("resilience_timeout_seconds", 'kind="read"')
-    return f"({p99})\n{condition} min by (job, service) ({timeout})"
-
-
 CALLS = of_service("api_request_total")
 FAILED = of_service("api_request_total", 'outcome=~"error|timeout|rejected"')
 RETRIES = of_service("api_retry_total")
@@ -350,9 +343,10 @@ def rate_bars(
 def latency_bars() -> Json:
     """Return a bar a service for the p99, colored by the timeout in force."""
     legend = "{{service}}"
-    p99 = f"({quantile(0.99, 'api_request_duration_seconds', window=HOUR)})"
-    near = against_timeout("> on (job, service) 2 / 3 *")
-    beyond = against_timeout(">= on (job, service)")
+    p99 = quantile(0.99, "api_request_duration_seconds", window=HOUR)
+    read = of_service("resilience_timeout_seconds", 'kind="read"')
+    least = f"min by (job, service) ({read})"
+    near = f"({p99})\n> on (job, service) 2 / 3 * {least}"
     return panel(
         "bargauge",
         "Latency p99 (past hour)",
@@ -360,9 +354,9 @@ def latency_bars() -> Json:
         "Yellow: within 1.5 x of the read timeout in force. Red: at or beyond it, so "
         "that one call in a hundred times out or is retried.",
         [
-            latest(f"{p99}\nunless on (job, service) ({near})", legend),
-            latest(f"({near})\nunless on (job, service) ({beyond})", legend, "B"),
-            latest(beyond, legend, "C"),
+            latest(f"({p99})\nunless on (job, service) ({near})", legend),
+            latest(f"({near})\n< on (job, service) {least}", legend, "B"),
+            latest(f"({p99})\n>= on (job, service) {least}", legend, "C"),
         ],
         size=(8, 7),
         defaults={
