@@ -15,7 +15,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs build changelog clean
+.PHONY: help demo test lint format docs preview build changelog clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,10 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 docs: $(VENV)/.lint ## Write the pages and the dashboard that come from code
 	$(BIN)/python docs/build.py
 	$(BIN)/python dashboards/build.py
+
+preview: $(VENV)/.test ## Draw the dashboard in a browser (optional: 700 MB of packages)
+	@$(PIP) install playwright
+	$(BIN)/python dashboards/preview/run.py
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist

@@ -128,6 +128,7 @@ def steps(pairs: Iterable[tuple[float | None, str]]) -> Json:
     }
 
 
+_COUNTED = frozenset(("reqps", "ops", "short"))
 GREEN = steps([(None, "green")])
 THRESHOLD_COLOR = {"mode": "thresholds"}
 LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
@@ -145,8 +146,11 @@ LIST_LEGEND: Json = {
 }
 BARS_OPTIONS = {
     "displayMode": "lcd",
-    "minVizHeight": 16,
+    # Many services scroll, the worst stay on top.
+    "minVizHeight": 40,
     "minVizWidth": 8,
+    # Beside the bar a name gets a fifth of the width, and services have long ones.
+    "namePlacement": "top",
     "orientation": "horizontal",
     "reduceOptions": LAST,
     "showUnfilled": True,
@@ -206,6 +210,9 @@ def lines(
         "stacking": {"group": "A", "mode": "none"},
         "thresholdsStyle": {"mode": "off"},
     } | defaults.pop("custom", {})
+    # Where all is 0 an axis without a scale would go up to 10000 %.
+    if unit in _COUNTED:
+        custom = {"axisSoftMax": 1} | custom
     fields = {
         "color": {"mode": "palette-classic"},
         "custom": custom,
@@ -242,7 +249,7 @@ DASHED = {
 def threshold(at: float) -> Json:
     """Return the fields that draw a dashed line at the threshold of an alert."""
     return {
-        "custom": {"thresholdsStyle": {"mode": "dashed"}},
+        "custom": {"axisSoftMax": 2 * at, "thresholdsStyle": {"mode": "dashed"}},
         "thresholds": steps([(None, "green"), (at, "red")]),
     }
 
@@ -255,6 +262,29 @@ def color_by_query(ref: str, color: str) -> Json:
             {"id": "color", "value": {"fixedColor": color, "mode": "fixed"}}
         ],
     }
+
+
+def colors(**by_name: str) -> list[Json]:
+    """Return overrides that give series a color by a pattern of their name."""
+    return [
+        {
+            "matcher": {"id": "byRegexp", "options": f"/^{name}/"},
+            "properties": [
+                {"id": "color", "value": {"fixedColor": color, "mode": "fixed"}}
+            ],
+        }
+        for name, color in by_name.items()
+    ]
+
+
+OUTCOMES = colors(
+    success="green",
+    error="red",
+    timeout="orange",
+    rejected="purple",
+    cancelled="gray",
+    fallback="blue",
+)
 
 
 def row(title: str) -> Json:
@@ -324,8 +354,8 @@ def rate_bars(
         "bargauge",
         title,
         description,
-        [latest(expr, "{{service}}")],
-        size=(8, 7),
+        [latest(f"sort_desc(\n{expr}\n)", "{{service}}")],
+        size=(8, 9),
         defaults={
             "color": THRESHOLD_COLOR,
             "decimals": 1,
@@ -354,11 +384,15 @@ def latency_bars() -> Json:
         "Yellow: within 1.5 x of the read timeout in force. Red: at or beyond it, so "
         "that one call in a hundred times out or is retried.",
         [
-            latest(f"({p99})\nunless on (job, service) ({near})", legend),
+            latest(f"({p99})\n>= on (job, service) {least}", legend),
             latest(f"({near})\n< on (job, service) {least}", legend, "B"),
-            latest(f"({p99})\n>= on (job, service) {least}", legend, "C"),
+            latest(
+                f"sort_desc(\n({p99})\nunless on (job, service) ({near})\n)",
+                legend,
+                "C",
+            ),
         ],
-        size=(8, 7),
+        size=(8, 9),
         defaults={
             "color": THRESHOLD_COLOR,
             "decimals": 2,
@@ -368,11 +402,11 @@ def latency_bars() -> Json:
             "thresholds": GREEN,
             "unit": "s",
         },
-        options=BARS_OPTIONS | {"displayMode": "basic"},
+        options=BARS_OPTIONS,
         overrides=[
-            color_by_query("A", "green"),
+            color_by_query("A", "red"),
             color_by_query("B", "yellow"),
-            color_by_query("C", "red"),
+            color_by_query("C", "green"),
         ],
     )
 
@@ -388,6 +422,7 @@ def traffic() -> list[Json]:
             "What the app asked for and how it ended, each call once.",
             [query(rate(CALLS, "outcome"), "{{outcome}}")],
             "reqps",
+            overrides=OUTCOMES,
             custom=STACKED,
         ),
         lines(
@@ -459,7 +494,8 @@ def heatmap_options() -> Json:
         "filterValues": {"le": 1e-9},
         "legend": {"show": True},
         "rowsFrame": {"layout": "auto"},
-        "tooltip": {"show": True, "yHistogram": False},
+        # Grafana 10.0 asks for `show`, later ones for `mode`.
+        "tooltip": {"mode": "single", "show": True, "yHistogram": False},
         "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
     }
 
@@ -479,6 +515,7 @@ def attempts() -> list[Json]:
                 )
             ],
             "ops",
+            overrides=OUTCOMES,
             custom=STACKED,
         ),
         lines(
@@ -532,6 +569,7 @@ def breakers() -> list[Json]:
     """Return the circuits over time."""
     changes = of_service("circuit_breaker_state_changes_total")
     processes = of_service("resilience_breaker_processes")
+    rejected = of_service("resilience_rejected_total")
     return [
         row("Circuit breakers"),
         panel(
@@ -542,7 +580,7 @@ def breakers() -> list[Json]:
             size=(16, 8),
             defaults={
                 "color": THRESHOLD_COLOR,
-                "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+                "custom": {"fillOpacity": 80, "lineWidth": 0},
                 "mappings": STATE_MAPPINGS,
                 "thresholds": steps([(None, "green"), (1, "red"), (2, "yellow")]),
                 "unit": "none",
@@ -575,7 +613,7 @@ def breakers() -> list[Json]:
             "Calls that were not let through, by the policy that refused.",
             [
                 query(
-                    rate(of_service("resilience_rejected_total"), "service, policy"),
+                    f"{rate(rejected, 'service, policy')} > 0",
                     "{{service}} {{policy}}",
                 )
             ],
@@ -791,7 +829,6 @@ def choice(name: str, label: str, expr: str) -> Json:
         "allValue": ".+",
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         "datasource": DATASOURCE,
-        "definition": expr,
         "hide": 0,
         "includeAll": True,
         "label": label,
@@ -811,7 +848,7 @@ def variables() -> list[Json]:
     """Return data source, job, instance and service."""
     return [
         {
-            "current": {},
+            "current": {"text": "default", "value": "default"},
             "hide": 0,
             "includeAll": False,
             "label": "Data source",
@@ -862,14 +899,15 @@ def transition(name: str, selector: str, color: str) -> Json:
     return {
         "datasource": DATASOURCE,
         "enable": True,
-        "expr": f"sum by (job, service) (increase({selector}[1m])) > 0",
         "hide": False,
         "iconColor": color,
         "name": name,
-        "step": "60s",
-        "tagKeys": "job,service",
+        "target": {
+            "expr": f"sum by (job, service) (increase({selector}[1m])) > 0",
+            "interval": "60s",
+            "refId": "Anno",
+        },
         "titleFormat": f"{name.removeprefix('Circuits that ')}: {{{{service}}}}",
-        "useValueForTime": False,
     }
 
 

@@ -23,6 +23,7 @@ class Scenario(NamedTuple):
             several of a name.
         method: How the app calls it.
         timeout: The timeout that the app gives, None for none.
+        pause: Seconds from one call to the next, unless it takes longer.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scenario(NamedTuple):
     expected: frozenset[str]
     method: str = "GET"
     timeout: float | None = 2.0
+    pause: float = 1 / 8
 
 
 SCENARIOS = (
@@ -40,18 +42,19 @@ SCENARIOS = (
         upstreams.slow_now_and_then,
         frozenset({"HighRetryRate", "HighTimeoutRate"}),
         timeout=0.55,
+        pause=1 / 16,
     ),
     Scenario("flapping", upstreams.flapping, BURN | {"CircuitBreakerFlapping"}),
     Scenario("503 with Retry-After", upstreams.asks_to_wait, OUTAGE),
     Scenario("10 % errors", upstreams.fails_one_in_ten, BURN),
     Scenario(
         "503 now and then for GET",
-        upstreams.unavailable_one_in_eight,
+        upstreams.unavailable_one_in_five,
         frozenset({"HighRetryRate"}),
     ),
     Scenario(
         "503 now and then for POST, which is not retried",
-        upstreams.unavailable_one_in_eight,
+        upstreams.unavailable_one_in_five,
         BURN,
         method="POST",
     ),

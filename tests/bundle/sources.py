@@ -110,13 +110,13 @@ def in_dashboard() -> list[Expression]:
     """Return the expressions of panels, annotations and variables."""
     found = [Expression(each.where, each.text) for each in targets()]
     found += [
-        Expression(annotation["name"], annotation["expr"])
+        Expression(annotation["name"], annotation["target"]["expr"])
         for annotation in dashboard()["annotations"]["list"]
-        if "expr" in annotation
+        if "target" in annotation
     ]
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
-            asked = VALUES.fullmatch(variable["definition"])
+            asked = VALUES.fullmatch(variable["query"]["query"])
             assert asked is not None
             by = f"count by ({asked[2]}) ({asked[1]})"
             found.append(Expression(f"variable {variable['name']}", by))

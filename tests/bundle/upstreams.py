@@ -20,15 +20,15 @@ def healthy(_: int) -> Answer:
 
 
 def slow_now_and_then(number: int) -> Answer:
-    """Hang in one request of eight."""
-    if number % 8 == 0:
+    """Hang in one request of five."""
+    if number % 5 == 0:
         time.sleep(1.0)
     return GOOD
 
 
 def flapping(number: int) -> Answer:
-    """Fail five times in a row after forty good answers."""
-    return (503, {}) if number % 45 >= 40 else GOOD
+    """Fail five times in a row after twenty good answers."""
+    return (503, {}) if number % 25 >= 20 else GOOD
 
 
 def asks_to_wait(_: int) -> Answer:
@@ -41,9 +41,9 @@ def fails_one_in_ten(number: int) -> Answer:
     return (500, {}) if number % 10 == 0 else GOOD
 
 
-def unavailable_one_in_eight(number: int) -> Answer:
-    """Fail in one request of eight, in a way that a retry would mend."""
-    return (503, {}) if number % 8 == 0 else GOOD
+def unavailable_one_in_five(number: int) -> Answer:
+    """Fail in one request of five, in a way that a retry would mend."""
+    return (503, {}) if number % 5 == 0 else GOOD
 
 
 class Upstream:
