@@ -7,6 +7,10 @@ finishes it with `run_sync`, since a sync `Io` never suspends.
 Failures are data here. What `execute` itself raises is either a `BaseException`
 that is nobody's failure (cancellation, Ctrl-C), which passes on, or a fault of
 ours, after which the caller of `execute` lets the call go through untouched.
+
+An error's traceback holds the frames that led to it, and these hold the ones above
+them: no frame of ours may end while it still holds the error, or the two would keep
+each other, and the response, alive. Hence the `del`s after each `return`.
 """
 
 from __future__ import annotations
@@ -15,19 +19,11 @@ import contextlib
 from typing import (
     TYPE_CHECKING,
     Final,
-    Literal,
-    Protocol,
     TypeAlias,
-    TypeVar,
+    cast,
     final,
 )
 
-from resilience_instrument.errors import (
-    BulkheadFullError,
-    CircuitBreakerOpenError,
-    DeadlineExceededError,
-    RateLimitedError,
-)
 from resilience_instrument.outcome import Raised
 from resilience_instrument.policies.breaker import Permit, Rejection
 from resilience_instrument.policies.bulkhead import Slot, Ticket
@@ -35,14 +31,15 @@ from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
 from resilience_instrument.policies.hedge import hedge_delay
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
+from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
-    from resilience_instrument.errors import ResilienceError
     from resilience_instrument.events import (
         CallOutcome,
         Observer,
@@ -54,72 +51,19 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-T = TypeVar("T")
+
+__all__ = ["Io", "RacingIo", "execute", "run_sync"]
 
 
-class Io(Protocol):
-    """The port through which one call touches the world."""
-
-    async def attempt(self, number: int, deadline: float | None) -> Outcome:
-        """Make attempt `number`, over by the monotonic time `deadline`."""
-        ...
-
-    def judge(self, outcome: Outcome) -> Judgement:
-        """Read what the last attempt came to."""
-        ...
-
-    def reject(self, error: ResilienceError) -> Exception:
-        """Return `error` as one that is also the library's own."""
-        ...
-
-    async def discard(self, outcome: Outcome) -> None:
-        """Release what a response holds that will not reach the app."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-
-class RacingIo(Io, Protocol):
-    """An `Io` under which two attempts of one call may be under way at once.
-
-    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
-    attempt is under way.
-    """
-
-    async def race(
-        self,
-        primary: Coroutine[object, None, T],
-        backup: Callable[[], Coroutine[object, None, T] | None],
-        delay: float,
-        accept: Callable[[T], bool],
-    ) -> tuple[T, list[T]]:
-        """Run two attempts; return the accepted result and those that lost."""
-        ...
-
-
-def run_sync(coroutine: Coroutine[object, None, T]) -> T:
-    """Finish a coroutine whose `Io` never suspends, and return its result."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    message = "a synchronous Io suspended"
-    raise RuntimeError(message)
-
-
-async def execute(
+def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
-) -> Outcome:
+) -> Coroutine[object, None, Outcome]:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
-    return await _Execution(call, policies, io, observer, clock).run()
+    # Returned and not awaited here: a coroutine less on every call.
+    return _Execution(call, policies, io, observer, clock).run()
 
 
 Entry: TypeAlias = tuple[Permit, Slot | None]
-Refusal: TypeAlias = Rejection | Literal["bulkhead", "throttle"]
 
 # How often a queue for a place is looked at; nobody is woken up.
 _QUEUE_STEP: Final = 0.01
@@ -175,7 +119,10 @@ class _Execution:
             self._end("cancelled", self._tick())
             raise
         self._end(label, self._now)
-        return outcome
+        try:
+            return outcome
+        finally:
+            del outcome
 
     def _end(self, label: CallOutcome, now: float) -> None:
         self._observer.call_ended(
@@ -190,11 +137,12 @@ class _Execution:
         """Attempt until an outcome stands; return it and how the call ended."""
         deadline = self._call.deadline
         if deadline is not None and deadline - self._now < MIN_USEFUL:
-            return self._refuse_late()
+            return self._refuse("deadline")
         entry = await self._enter_gated() if self._policies.gated else self._enter(None)
         if isinstance(entry, (str, Rejection)):
             return self._refuse(entry)
-        outcome, judgement = await self._first(entry)
+        first = self._hedged if self._policies.hedges else self._attempt
+        outcome, judgement = await first(entry)
         while judgement.verdict is Verdict.TRANSIENT:
             delay = self._pause(judgement)
             if delay is None:
@@ -211,7 +159,10 @@ class _Execution:
             await self._discard(outcome, again)
             self._tick()
             outcome, judgement = await self._attempt(again)
-        return self._annotated(outcome), judgement.outcome
+        try:
+            return self._annotated(outcome), judgement.outcome
+        finally:
+            del outcome
 
     # -- the gates ----------------------------------------------------------
 
@@ -253,20 +204,11 @@ class _Execution:
             slot.home.release(slot)
         return permit
 
-    def _refuse_late(self) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
-        self._observer.rejected(self._call, "deadline")
-        error = DeadlineExceededError(
-            f"no time left for a call to {service}", service=service
-        )
-        return Raised(self._io.reject(error)), "timeout"
-
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
         self._observer.rejected(self._call, policy)
-        error = _refusal_error(service, refusal)
-        return Raised(self._io.reject(error)), "rejected"
+        error = self._io.reject(error_for(self._call.service, refusal))
+        return Raised(error), "timeout" if refusal == "deadline" else "rejected"
 
     def _give_back(self, entry: Entry) -> None:
         permit, slot = entry
@@ -276,22 +218,24 @@ class _Execution:
 
     # -- one attempt --------------------------------------------------------
 
-    async def _first(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    async def _hedged(self, entry: Entry) -> tuple[Outcome, Judgement]:
         """Make the first attempt, with a second one beside it if it is slow."""
-        race = getattr(self._io, "race", None) if self._policies.hedges else None
-        delay = self._hedge_delay() if race is not None else None
-        if race is None or delay is None:
+        can_race = hasattr(self._io, "race")
+        delay = self._hedge_delay() if can_race else None
+        if delay is None:
             return await self._attempt(entry)
-        won, lost = await race(
+        won, lost = await cast("RacingIo", self._io).race(
             self._attempt(entry),
             self._hedge,
             delay,
             lambda result: result[1].verdict is not Verdict.TRANSIENT,
         )
-        for outcome, _ in lost:
-            await self._io.discard(outcome)
-        winner: tuple[Outcome, Judgement] = won
-        return winner
+        while lost:
+            await self._io.discard(lost.pop()[0])
+        try:
+            return won
+        finally:
+            del won
 
     def _hedge_delay(self) -> float | None:
         policies, call = self._policies, self._call
@@ -348,7 +292,10 @@ class _Execution:
         if limit is not None and seconds >= limit * _NEARLY:
             judgement = _as_evidence(judgement)
         self._settle(entry, number, judgement, seconds)
-        return outcome, judgement
+        try:
+            return outcome, judgement
+        finally:
+            del outcome
 
     def _settle(
         self, entry: Entry, number: int, judgement: Judgement, seconds: float
@@ -431,32 +378,3 @@ def _as_evidence(judgement: Judgement) -> Judgement:
     if judgement.timeout is None or judgement.evidence is not Evidence.NEUTRAL:
         return judgement
     return judgement.revised(evidence=Evidence.FAILURE)
-
-
-def _refusal_error(service: str, refusal: Refusal) -> ResilienceError:
-    if refusal == "bulkhead":
-        return BulkheadFullError(
-            f"too many calls to {service} are under way", service=service
-        )
-    if refusal == "throttle":
-        return RateLimitedError(
-            f"{service} is overloaded, calls to it are held back", service=service
-        )
-    return _open_error(service, refusal)
-
-
-def _open_error(service: str, rejection: Rejection) -> CircuitBreakerOpenError:
-    if not rejection.cause:
-        return CircuitBreakerOpenError(
-            f"circuit of {service} was opened by order", service=service
-        )
-    after = f"next try in {rejection.retry_after:.1f} s"
-    if rejection.retry_after <= 0:
-        after = "a probe is under way"
-    return CircuitBreakerOpenError(
-        f"circuit of {service} is open after {rejection.cause}"
-        f" (last: {rejection.last_error}); {after}",
-        service=service,
-        retry_after=rejection.retry_after,
-        last_error=rejection.last_error,
-    )

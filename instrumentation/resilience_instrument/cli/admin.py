@@ -64,5 +64,7 @@ def _standing(library: str, disabled: frozenset[str]) -> str:
     try:
         version = importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed here"
+        if library.partition(".")[0] not in sys.stdlib_module_names:
+            return "not installed here"
+        version = "part of Python"
     return f"{version}, would be governed"
