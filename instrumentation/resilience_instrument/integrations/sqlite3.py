@@ -147,6 +147,18 @@ class _Connection(sqlite3.Connection):
             factory = sqlite3.Cursor
         return super().cursor(_governed(factory, sqlite3.Cursor, _Cursor))
 
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        """Run one statement by a cursor of ours; the shortcut in C makes its own."""
+        return _Connection.cursor(self).execute(sql, parameters)
+
+    def executemany(self, sql: Any, parameters: Any, /) -> Any:
+        """Run one statement for each set of parameters, likewise."""
+        return _Connection.cursor(self).executemany(sql, parameters)
+
+    def executescript(self, sql_script: Any, /) -> Any:
+        """Run several statements, likewise."""
+        return _Connection.cursor(self).executescript(sql_script)
+
     def commit(self) -> None:
         """End the transaction, if there is one."""
         if self.in_transaction:
