@@ -91,12 +91,12 @@ def test_class_of_the_app_stays_on_top(
 ) -> None:
     """Case 2: a logging connection logs each statement once, its cursors stay."""
 
-    class Own(psycopg2.extras.LoggingConnection):
+    class Own(psycopg2.extras.LoggingConnection):  # type: ignore[misc]
         def cursor(self, *args: Any, **kwargs: Any) -> Any:
             kwargs.setdefault("cursor_factory", Both)
             return super().cursor(*args, **kwargs)
 
-    class Both(psycopg2.extras.LoggingCursor, psycopg2.extras.DictCursor):
+    class Both(psycopg2.extras.LoggingCursor, psycopg2.extras.DictCursor):  # type: ignore[misc]
         pass
 
     lines = io.StringIO()
@@ -267,7 +267,7 @@ def test_statements_before_the_connection_is_there_pass(
 ) -> None:
     """A class of the app's may use itself while it is being made."""
 
-    class Eager(ext.connection):
+    class Eager(ext.connection):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             with self.cursor() as cursor:
@@ -287,7 +287,7 @@ def test_composed_statements_are_named_and_wrong_ones_are_the_drivers(
     connection = connect()
     composed = sql.SQL("SELECT * FROM {}").format(sql.Identifier("pg_class"))
 
-    run(connection, composed)  # type: ignore[arg-type]
+    run(connection, composed)
     run(connection, b"SELECT 1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         run(connection, 5)  # type: ignore[arg-type]

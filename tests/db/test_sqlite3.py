@@ -105,7 +105,7 @@ def test_what_python_offers_is_unchanged(inside: Governed, tmp_path: Path) -> No
     assert isinstance(by_name.cursor(OwnCursor), OwnCursor)
     assert isinstance(by_name.cursor(functools.partial(OwnCursor)), OwnCursor)
     with pytest.raises(TypeError):
-        by_name.cursor(None)  # type: ignore[arg-type]
+        by_name.cursor(None)
     with pytest.raises(TypeError):
         by_name.cursor().execute(5)  # type: ignore[arg-type]
     again: Any = pickle.loads(pickle.dumps(sqlite3.connect))
@@ -120,7 +120,7 @@ def test_both_names_of_connect_lead_here(inside: Governed) -> None:
     sqlite3.connect(":memory:").close()
     sqlite3.dbapi2.connect(":memory:").close()
     plain = functools.partial(sqlite3.Connection)
-    sqlite3.connect(":memory:", factory=plain).close()
+    sqlite3.connect(":memory:", factory=plain).close()  # type: ignore[call-overload]
 
     assert ["CONNECT"] * 3 == endpoints(inside)
 

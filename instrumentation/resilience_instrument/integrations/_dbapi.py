@@ -23,6 +23,7 @@ from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
 from resilience_instrument.policies.timeout import is_evidence
+from resilience_instrument.transactions import REPLAYED
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
 if TYPE_CHECKING:
@@ -484,7 +485,8 @@ class StatementIo(_Io):
             return self._late(error, Phase.READ, sent=True)
         if code not in driver.rolled_back:
             return driver.judge_statement(error, code)
-        if not self._attempt.is_whole():
+        if REPLAYED.get() or not self._attempt.is_whole():
+            # Either something went before it, or the app replays all of it.
             return self._skip("transaction", code)
         if self._number > 1 and code in driver.once:
             return self._skip("attempts", code)
