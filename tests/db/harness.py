@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 ON, OFF = True, False
 POSTGRESQL = {"host": "127.0.0.1", "user": "app", "dbname": "postgres"}
@@ -287,7 +284,7 @@ class Aiomysql(Awaited):
         self.run(asyncio.sleep(0))
 
 
-DRIVERS: dict[str, Callable[[], Driver]] = {
+DRIVERS: dict[str, type[Driver]] = {
     "psycopg2": Psycopg2,
     "psycopg": Psycopg,
     "psycopg-async": AsyncPsycopg,

@@ -286,10 +286,20 @@ def own_errors(
     made: dict[type[ResilienceError], type[Exception]] = {}
     for kind in kinds:
         own = kind if number is None else type(kind.__name__, (_Numbered, kind), {})
-        facts = {"__module__": module, "__doc__": kind.__doc__, "errno": number}
+        facts = {
+            "__module__": module,
+            "__doc__": kind.__doc__,
+            # psycopg2's own would forget what it does not know.
+            "__setstate__": _remember,
+            "errno": number,
+        }
         made[kind] = type(kind.__name__, (own, base), facts)
         setattr(sys.modules[module], kind.__name__, made[kind])
     return made
+
+
+def _remember(error: Exception, state: dict[str, Any]) -> None:
+    vars(error).update(state)
 
 
 class _Numbered(errors.ResilienceError):

@@ -72,6 +72,8 @@ class _Driver:
 
 DRIVER: Final = _Driver()
 
+_COMMANDS: Final = {name: DRIVER.dialect.read(name) for name in ("COMMIT", "ROLLBACK")}
+
 
 def targets(runtime: Runtime) -> list[Target]:
     """List what is wrapped, which also shows whether the library is as expected."""
@@ -224,7 +226,7 @@ class _Connection(ext.connection):  # type: ignore[misc]
         if self._resilience is None or self.get_transaction_status() == _IDLE:
             perform()
         else:
-            _run(self, DRIVER.dialect.read(command), perform, ())
+            _run(self, _COMMANDS[command], perform, ())
 
 
 class _Cursor(ext.cursor):  # type: ignore[misc]
@@ -267,13 +269,19 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 
 def _read(cursor: Any, query: Any) -> Statement | None:
-    """Return what is known of a statement, None if it is no text."""
-    if isinstance(query, (str, bytes)):
-        return DRIVER.dialect.read(query)
+    """Return what is known of a statement, None where it is no text."""
+    if not isinstance(query, (str, bytes)):
+        try:
+            query = query.as_string(cursor)
+        except Exception:
+            # The driver says itself what it thinks of it.
+            return None
     try:
-        return DRIVER.dialect.read(query.as_string(cursor))
-    except Exception:
-        # The driver says itself what it thinks of it.
+        return DRIVER.dialect.read(query)
+    except Exception as fault:
+        link = getattr(cursor.connection, "_resilience", None)
+        if link is not None:
+            link.runtime.fault("describe", fault)
         return None
 
 
