@@ -22,7 +22,6 @@ class Driver:
     database = "postgres"
     timeout_name = "connect_timeout"
     is_async = False
-    knows_transactions = True
     survives_a_freeze = False
     pings_first = False
 
@@ -237,7 +236,6 @@ class MysqlConnector(PyMySQL):
 
 class Mysqlclient(PyMySQL):
     library = "MySQLdb"
-    knows_transactions = False
 
     def is_closed(self, connection: Any) -> bool:
         try:

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+TESTED = (
+    "psycopg2",
+    "psycopg",
+    "psycopg-async",
+    "asyncpg",
+    "pymysql",
+    "mysql.connector",
+    "mysqlclient",
+    "aiomysql",
+)
+
+
 @pytest.fixture(params=sorted(DRIVERS))
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     """Each driver in each way of using it."""

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from db.proxy import Proxy
-    from db.servers import Postgres
+    from db.servers import PgBouncer, Postgres
     from integrations.governing import Governed
 
     Govern = Callable[..., Governed]
+
+TESTED = ("psycopg2",)
 
 captured = psycopg2.connect
 """As `from psycopg2 import connect` before anything is governed."""
@@ -547,3 +549,43 @@ def test_the_watchdog_rests_when_nothing_is_armed(
 
     assert not dog.disarm(fine)
     assert ["watchdog"] * 2 == [where for where, _ in faults]
+
+
+# -- PgBouncer ------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_bouncer_in_transaction_mode_serves_as_before(
+    govern: Govern, bouncer: PgBouncer, postgres: Postgres
+) -> None:
+    """Case 20: it connects, and no setting of ours leaks to another client."""
+    govern("psycopg2", TIMEOUT_READ=1)
+    options = {"host": "127.0.0.1", "port": bouncer.port, "user": "app"}
+    first = psycopg2.connect(**options, dbname="postgres")
+    second = psycopg2.connect(**options, dbname="postgres")
+    seen = []
+    for connection in (first, second):
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            seen.append(cursor.fetchone()[0])
+
+    begun = time.monotonic()
+    with pytest.raises(psycopg2.OperationalError), first.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(60)")
+    seconds = time.monotonic() - begun
+    first.rollback()
+    with first, first.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert (1,) == cursor.fetchone()
+    first.close()
+    second.close()
+
+    assert ["0", "0"] == seen
+    assert 0.9 < seconds < 2.5
+    sleeping = "query LIKE 'SELECT pg_sleep(60)' AND state = 'active'"
+    for _ in range(40):
+        left = postgres.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}")
+        if left == "0":
+            break
+        time.sleep(0.05)
+    assert "0" == left

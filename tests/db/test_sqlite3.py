@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Govern = Callable[..., Governed]
 
 
+TESTED = ("sqlite3",)
+
+
 @pytest.fixture
 def inside(govern: Govern) -> Governed:
     """Govern sqlite3."""
@@ -142,7 +145,7 @@ def test_a_connection_that_is_made_twice_over_is_governed_once(
 def test_a_locked_database_is_told_from_a_mistake(
     inside: Governed, tmp_path: Path
 ) -> None:
-    """Somebody else's lock may be gone at the next try; a bad statement stays bad."""
+    """Case 36: somebody else's lock may be gone soon; a bad statement stays bad."""
     path = tmp_path / "data.db"
     holder = sqlite3.connect(path)
     holder.execute("CREATE TABLE t (a)")

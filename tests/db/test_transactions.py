@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from db.servers import MariaDB, Postgres
 
 
+TESTED = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+
+
 class Failing(Exception):  # noqa: N818 - short, and only here
     """An error as a driver makes it."""
 
@@ -185,7 +188,7 @@ def test_a_connection_on_which_it_would_be_none_is_refused(
 
 
 def test_sqlite_runs_it_when_the_lock_is_free(tmp_path: Path) -> None:
-    """Somebody else's lock is waited for by running the unit again."""
+    """Case 50: somebody else's lock is waited for by running the unit again."""
     path = tmp_path / "data.db"
     holder, other = sqlite3.connect(path), sqlite3.connect(path, timeout=0)
     holder.execute("CREATE TABLE t (a)")
@@ -243,7 +246,7 @@ TABLE = (
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", [psycopg2, psycopg], ids=["psycopg2", "psycopg"])
 def test_a_deadlock_on_postgresql_is_run_again(postgres: Postgres, driver: Any) -> None:
-    """Two transfers that lock each other out both happen, once."""
+    """Case 50: two transfers that lock each other out both happen, once."""
     postgres.sql(*TABLE)
     options = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
 
@@ -255,7 +258,7 @@ def test_a_deadlock_on_postgresql_is_run_again(postgres: Postgres, driver: Any) 
 
 @pytest.mark.slow
 def test_a_deadlock_on_mariadb_is_run_again(mariadb: MariaDB) -> None:
-    """The same by its numbers."""
+    """Case 50: the same by its numbers."""
     mariadb.sql("USE test", *TABLE)
     options = {"host": "127.0.0.1", "user": "app", "password": "pw"}
 
