@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -83,3 +84,12 @@ def traced_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         threading.Thread(target=function, args=args, daemon=True).start()
 
     monkeypatch.setattr(native, "start_thread", start)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each server run in one worker only: two for all of them, not eight."""
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            mysql = re.search("mysql|maria", item.nodeid, re.IGNORECASE)
+            item.add_marker(pytest.mark.xdist_group("mysql" if mysql else "postgres"))

@@ -10,7 +10,6 @@ import psycopg_pool
 import pytest
 from psycopg import sql
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -98,7 +98,7 @@ def test_what_python_offers_is_unchanged(inside: Governed, tmp_path: Path) -> No
         pass
 
     by_name = sqlite3.connect(":memory:", factory=Own)
-    by_place = sqlite3.connect(":memory:", 5.0, 0, None, True, Own)  # noqa: FBT003
+    by_place = sqlite3.connect(":memory:", 5.0, 0, None, True, Own)
     target = sqlite3.connect(tmp_path / "copy.db")
     by_name.backup(target)
 

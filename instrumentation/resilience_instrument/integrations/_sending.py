@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-    OwnErrors = Mapping[type[ResilienceError], Any]
+    OwnErrors = Mapping[Any, Any]
 
 
 @final
@@ -193,5 +193,9 @@ class Sending(ABC):
             retry_after=error.retry_after,
             last_error=error.last_error,
         )
-        own.request = self._request  # type: ignore[attr-defined]
+        own.request = self._shown()  # type: ignore[attr-defined]
         return own
+
+    def _shown(self) -> object:
+        """Return the request as an error may carry it."""
+        return self._request
