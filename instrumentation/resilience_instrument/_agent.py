@@ -7,10 +7,11 @@ One agent serves a process; a forked child gets fresh locks and counts of its ow
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 import threading
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument import __version__
 from resilience_instrument.clock import SystemClock
@@ -19,19 +20,19 @@ from resilience_instrument.errors import ConfigError
 from resilience_instrument.integrations import _patch
 from resilience_instrument.integrations._room import Runtime
 from resilience_instrument.integrations.catalog import LIBRARIES
+from resilience_instrument.native import allocate_lock
 from resilience_instrument.registry import Registry
-from resilience_instrument.signals import server
-from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals import catalog
 from resilience_instrument.signals.fanout import Fanout
 from resilience_instrument.signals.faults import Faults, say
 from resilience_instrument.signals.log import LogObserver
 from resilience_instrument.signals.metrics import MetricsObserver
-from resilience_instrument.signals.snapshot import ServiceSnapshot
+from resilience_instrument.signals.port import Port
 from resilience_instrument.signals.spans import SpanObserver
+from resilience_instrument.signals.standing import Standing
 from resilience_instrument.signals.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from resilience_instrument.config.model import AgentSettings
@@ -47,18 +48,20 @@ class Agent:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
-        self._serving = False
-        self._server: server.Server | None = None
-        self._lock = threading.Lock()
+        self._begun = False
+        self._lock = allocate_lock()
         self.clock = SystemClock()
         self.registry = Registry(settings.defaults, self.clock)
         self.store = Store()
-        self.metrics = MetricsObserver(self.store)
+        self.metrics = MetricsObserver(self.store, self.standing)
+        self.port = Port(
+            self.store, settings.metrics_host, settings.metrics_ports, os.environ
+        )
         self.faults = Faults(self.metrics.agent_error)
         observers = [self.metrics, LogObserver(), SpanObserver()]
         observer = Fanout(observers, self.faults.report)
         self.runtime = Runtime(
-            self.registry, observer, self.clock, self.faults.report, self.serve
+            self.registry, observer, self.clock, self.faults.report, self.begin
         )
         self.metrics.agent_info(__version__, "enforce", platform.python_version())
         os.register_at_fork(after_in_child=self._renew)
@@ -81,50 +84,53 @@ class Agent:
             return "failed"
         return "patched"
 
-    def serve(self) -> None:
-        """Serve the metrics, from the first call on and once a process."""
-        if self._serving or not self._claim_serving():
+    def begin(self) -> None:
+        """Keep and serve the metrics, from the first call on and once a process."""
+        if self._begun:
             return
-        exposition = Exposition(self.store, self.snapshots, self.metrics.infos)
-        settings = self._settings
-        self._server = server.start(
-            settings.metrics_host, settings.metrics_ports, exposition.render
-        )
-        if self._server is None and settings.metrics_ports:
-            ports = settings.metrics_ports
-            say(f"no free port in {ports[0]}-{ports[-1]}, metrics are not served")
-        elif self._server is not None and os.environ.get("RESILIENCE_BANNER") == "1":
-            say(f"metrics at {self._server.url}")
-
-    def _claim_serving(self) -> bool:
-        """Return True to one caller only, however many come at once."""
         with self._lock:
-            claimed, self._serving = not self._serving, True
-        return claimed
+            if not self._begun:
+                try:
+                    self.metrics.repeat_infos()
+                    self.port.open()
+                except Exception as fault:
+                    # Without metrics the calls are governed all the same.
+                    self.faults.report("metrics", fault)
+                self._begun = True
 
-    def snapshots(self) -> Iterator[ServiceSnapshot]:
-        """Yield how every service stands at this moment."""
+    def standing(self, service: str) -> Standing | None:
+        """Return how a service stands at this moment, by the worst way to it."""
         now = self.clock.monotonic()
-        for policies in self.registry.known():
-            timeout = policies.settings.timeout
-            kinds = ("connect", "read", "write", "pool", "total")
-            yield ServiceSnapshot(
-                policies.service,
-                policies.breaker.state(now),
-                policies.budget.ratio_left(now),
-                {kind: getattr(timeout, kind) for kind in kinds},
-            )
+        routes = [p for p in self.registry.known() if p.service == service]
+        if not routes:
+            return None
+        states = [policies.breaker.state(now) for policies in routes]
+        worst = states.index(max(states, key=_BADNESS.__getitem__))
+        ratio = min(policies.budget.ratio_left(now) for policies in routes)
+        settings = routes[0].settings
+        timeouts = {k: getattr(settings.timeout, k) for k in catalog.TIMEOUT_KINDS}
+        return Standing(
+            states[worst],
+            routes[worst].breaker.until,
+            ratio,
+            # What was taken is forgotten after a window; where nothing is allowed,
+            # nothing will ever be left.
+            now + settings.retry.budget_window if settings.retry.budget else math.inf,
+            timeouts,
+        )
 
     def _renew(self) -> None:
         """Run in a child that was just forked: assignments only, nothing waits."""
-        self._lock = threading.Lock()
-        self._serving = False
-        inherited, self._server = self._server, None
+        self._lock = allocate_lock()
+        self._begun = False
         self.registry.renew_locks()
         self.store.renew()
+        self.metrics.renew()
         self.clock.reseed()
-        if inherited is not None:
-            inherited.abandon()
+        self.port.leave_to_parent()
+
+
+_BADNESS: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 @final

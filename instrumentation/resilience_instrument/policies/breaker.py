@@ -102,6 +102,11 @@ class Breaker:
         self._last_error = ""
         self.stale = 0
 
+    @property
+    def until(self) -> float:
+        """The monotonic time at which the last opening ends."""
+        return self._until
+
     def state(self, now: float) -> State:
         """Return the state as it is at `now`, computed: nobody has to call first.
 
