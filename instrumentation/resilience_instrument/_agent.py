@@ -70,6 +70,8 @@ class Agent:
         """Wrap what has to be wrapped in `library`, all of it or nothing."""
         version = str(getattr(module, "__version__", ""))
         self.metrics.patch_info(library, version, self._wrap(library))
+        if self.port.is_wanted():
+            self.begin()
 
     def _wrap(self, library: str) -> str:
         """Wrap a library's functions and return how it stands then."""
@@ -121,6 +123,7 @@ class Agent:
 
     def _renew(self) -> None:
         """Run in a child that was just forked: assignments only, nothing waits."""
+        _Process.lock = threading.RLock()
         self._lock = allocate_lock()
         self._begun = False
         self.registry.renew_locks()

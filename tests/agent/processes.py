@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -180,9 +181,10 @@ class Service:
 
     Args:
         statuses: What it answers, the last one from then on.
+        tls: How to encrypt, if it shall.
     """
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int, tls: ssl.SSLContext | None = None) -> None:
         self._statuses = list(statuses or (200,))
         self._lock = threading.Lock()
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -190,6 +192,8 @@ class Service:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # One packet an answer: a second small one waits 40 ms for its turn.
+            wbufsize = -1
 
             def do_GET(self) -> None:
                 self.send_response(service.answer(self.path, dict(self.headers)))
@@ -213,7 +217,11 @@ class Service:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.name = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{self.name}/"
+        self.url = f"http{'s' if tls else ''}://{self.name}/"
+        if tls:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     def answer(self, path: str, headers: dict[str, str]) -> int:
         """Note a request and return the status that it gets."""

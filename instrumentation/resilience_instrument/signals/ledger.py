@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -139,8 +140,6 @@ def write(path: str, records: Iterable[Record]) -> None:
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:
-    import struct  # noqa: PLC0415 - only who folds needs it
-
     return struct.pack(f"{len(numbers)}{code}", *numbers)
 
 

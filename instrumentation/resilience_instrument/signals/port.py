@@ -18,7 +18,11 @@ from resilience_instrument.signals.faults import say
 from resilience_instrument.signals.gather import Gathered, fold_crowd, gather
 from resilience_instrument.signals.layout import fingerprint
 from resilience_instrument.signals.ledger import Ledger
-from resilience_instrument.signals.rundir import RunDirectory, open_directory
+from resilience_instrument.signals.rundir import (
+    RunDirectory,
+    is_under_way,
+    open_directory,
+)
 from resilience_instrument.signals.store import in_memory
 
 if TYPE_CHECKING:
@@ -64,6 +68,14 @@ class Port:
         self._directory: RunDirectory | None = None
         self._ledger: Ledger | None = None
         self.server: server.Server | None = None
+
+    def is_wanted(self) -> bool:
+        """Tell whether other processes of this command have begun already.
+
+        A worker that takes the place of another must not wait for its first call:
+        it may be the only one left that can show what the others counted.
+        """
+        return bool(self._ports) and is_under_way(self._environ, fingerprint())
 
     def open(self) -> None:
         """Keep the numbers where all processes see them, and wait to serve them."""

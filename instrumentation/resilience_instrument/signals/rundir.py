@@ -157,6 +157,14 @@ def open_directory(environ: Mapping[str, str], version: str) -> RunDirectory | N
     return None
 
 
+def is_under_way(environ: Mapping[str, str], version: str) -> bool:
+    """Tell whether another process of this command counts already."""
+    run = environ.get(RUN_ID)
+    return bool(run) and any(
+        os.path.isdir(f"{base}/{run}-{version}") for base in _bases(environ)
+    )
+
+
 def remove_run(environ: Mapping[str, str]) -> None:
     """Remove the directories of a command whose first process ends.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.native import start_thread
@@ -164,8 +165,6 @@ def accepts_gzip(accept: str) -> bool:
 
 
 def _compressed(body: bytes) -> bytes:
-    import zlib  # noqa: PLC0415 - not before somebody asks for it
-
     # The first level: half of the time, and Prometheus is mostly on the next machine.
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     return packer.compress(body) + packer.flush()
