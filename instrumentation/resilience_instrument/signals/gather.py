@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 _INFLIGHT: Final = LAYOUTS[SERVICE].at(catalog.INFLIGHT)
 _FILES: Final = LAYOUTS[catalog.AGENT_ERROR.scope]
-_CROWD: Final = 16
-"""Files of dead processes that are left for the next scrape."""
+CROWD: Final = 16
+"""Files that may lie there until the next scrape."""
+PRESS: Final = 48
+"""Files that are too many for processes which end before their thread has run."""
 
 
 class Gathered(NamedTuple):
@@ -139,16 +141,15 @@ def _elsewhere(directory: RunDirectory | None) -> list[list[Record]]:
         return [base, *map(ledger.read, live)]
 
 
-def fold_crowd(directory: RunDirectory) -> None:
-    """Fold the files of dead processes if there are many of them.
+def fold_crowd(directory: RunDirectory, most: int) -> None:
+    """Fold the files of dead processes if there are more files than `most`.
 
     Each process looks when it begins to count, so that their number is bounded
     also where nobody ever asks for the metrics.
     """
-    with directory.folding():
-        dead = directory.others()[1]
-        if len(dead) > _CROWD:
-            _fold(directory, dead)
+    if directory.crowd() > most:
+        with directory.folding():
+            _fold(directory, directory.others()[1])
 
 
 def _fold(directory: RunDirectory, dead: Sequence[str]) -> list[Record]:

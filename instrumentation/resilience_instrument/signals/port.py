@@ -15,7 +15,7 @@ from resilience_instrument.native import sleep, start_thread
 from resilience_instrument.signals import bridge, server
 from resilience_instrument.signals.exposition import Exposition
 from resilience_instrument.signals.faults import say
-from resilience_instrument.signals.gather import Gathered, fold_crowd, gather
+from resilience_instrument.signals.gather import CROWD, PRESS, Gathered, fold_crowd, gather
 from resilience_instrument.signals.layout import fingerprint
 from resilience_instrument.signals.ledger import Ledger
 from resilience_instrument.signals.rundir import (
@@ -110,6 +110,7 @@ class Port:
             if directory is not None:
                 self._ledger = Ledger(directory.join())
                 self._store.settle(self._allocate)
+                fold_crowd(directory, PRESS)
         except OSError as error:
             self._alone(error)
             return None
@@ -135,7 +136,7 @@ class Port:
         before = 0
         try:
             if directory is not None:
-                fold_crowd(directory)
+                fold_crowd(directory, CROWD)
                 directory.lead()
                 before = _port_before(directory)
             self.server = self._bind(exposition, before)

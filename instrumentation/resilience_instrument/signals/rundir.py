@@ -73,6 +73,10 @@ class RunDirectory:
         """Hold off everybody else who reads or folds, in a `with` block."""
         return _Folding(self)
 
+    def crowd(self) -> int:
+        """Return how many processes have a file here, live or dead."""
+        return sum(name.endswith(_CELLS) for name in os.listdir(self.path))
+
     def others(self) -> tuple[list[str], list[str]]:
         """Return the files of the other processes: of live ones, and of dead ones."""
         live: list[str] = []
