@@ -20,6 +20,9 @@ import resilience_instrument
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# One worker builds and installs for all tests of this file.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = resilience_instrument.__version__
 DIST_INFO = f"resilience_instrument-{VERSION}.dist-info"
@@ -145,6 +148,7 @@ def test_wheel_carries_package_and_both_carriers_at_its_root(wheel: Path) -> Non
         "resilience_instrument.pth",
         "resilience_instrument.start",
         DIST_INFO,
+        f"resilience_instrument-{VERSION}.data",  # the launcher
     }
     assert expected == top
 
