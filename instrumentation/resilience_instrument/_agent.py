@@ -110,16 +110,14 @@ class Agent:
         worst = states.index(max(states, key=_BADNESS.__getitem__))
         ratio = min(policies.budget.ratio_left(now) for policies in routes)
         settings = routes[0].settings
+        retry = settings.retry
         timeouts = {k: getattr(settings.timeout, k) for k in catalog.TIMEOUT_KINDS}
-        return Standing(
-            states[worst],
-            routes[worst].breaker.until,
-            ratio,
-            # What was taken is forgotten after a window; where nothing is allowed,
-            # nothing will ever be left.
-            now + settings.retry.budget_window if settings.retry.budget else math.inf,
-            timeouts,
-        )
+        # What was taken is forgotten after a window; where nothing may ever be
+        # taken, nothing will be left at any time.
+        allowed = retry.budget or retry.budget_min
+        forgotten = now + retry.budget_window if allowed else math.inf
+        until = routes[worst].breaker.until
+        return Standing(states[worst], until, ratio, forgotten, timeouts)
 
     def _renew(self) -> None:
         """Run in a child that was just forked: assignments only, nothing waits."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from agent.processes import Service, free_port, run
 
 if TYPE_CHECKING:

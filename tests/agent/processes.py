@@ -10,17 +10,17 @@ import itertools
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prometheus_client import parser
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
@@ -109,6 +109,10 @@ class Running:
     def said(self) -> str:
         """What it has said so far, on both streams."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def said_something(self) -> str:
+        """Return what it has said so far, without the ends of lines."""
+        return self.said.strip()
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         """End it and return its exit code."""
@@ -230,7 +234,7 @@ class Service:
             index = min(len(self.asked), len(self._statuses)) - 1
             return self._statuses[index]
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
         return self
@@ -291,13 +295,11 @@ def try_scrape(port: int) -> Scrape | None:
 
 def get(port: int, path: str = "/") -> tuple[int, str]:
     """Ask an app for a page."""
-    found = None
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with contextlib.closing(connection):
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
-        found = answer.status, answer.read().decode()
-    return found
+        return answer.status, answer.read().decode()
 
 
 def is_up(port: int) -> bool:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from agent.processes import (
     BIN,
     GOVERNED,
@@ -19,7 +20,6 @@ from agent.processes import (
     lines,
     run,
 )
-
 from resilience_instrument import activation
 
 pytestmark = [pytest.mark.slow, pytest.mark.scenario]
@@ -63,7 +63,7 @@ def test_05_a_command_that_cannot_be_executed_is_126(tmp_path: Path) -> None:
     script = tmp_path / "not-executable.py"
     script.write_text("pass")
 
-    for done in (governed("./not-executable.py", cwd=tmp_path), governed("/tmp")):  # noqa: S108
+    for done in (governed("./not-executable.py", cwd=tmp_path), governed("/tmp")):
         assert (126, "") == done[:2]
         assert 1 == len(lines(done.err))
 

@@ -8,8 +8,11 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+
 from agent.processes import (
     Service,
     bare,
@@ -23,7 +26,6 @@ from agent.processes import (
     scrape,
     wait_until,
 )
-from prometheus_client.openmetrics import parser as openmetrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.scenario]
 
@@ -36,6 +38,7 @@ for _ in range(int(sys.argv[2])):
 print("called", flush=True)
 time.sleep(float(sys.argv[3]))
 """
+read_openmetrics: Any = openmetrics.text_string_to_metric_families
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 
 
@@ -58,7 +61,7 @@ def test_the_port_speaks_both_formats_and_compresses(
     assert "gzip" == packed.headers["Content-Encoding"]
     assert plain.text == gzip.decompress(packed.body).decode()
     assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
-    families = {f.name for f in openmetrics.text_string_to_metric_families(modern.text)}
+    families = {f.name for f in read_openmetrics(modern.text)}
     assert {"api_request", "circuit_breaker_state"} <= families
     assert 3 == plain.value(TOTAL)
 
@@ -200,7 +203,7 @@ def test_36_a_directory_of_somebody_else_is_not_trusted(
     tmp_path: Path, service: Service, port: int
 ) -> None:
     """One that others can enter is passed over for the next place."""
-    shared = Path("/dev/shm") / f"resilience-{os.geteuid()}"  # noqa: S108 - the place itself
+    shared = Path("/dev/shm") / f"resilience-{os.geteuid()}"
     if not shared.exists():
         shared.mkdir(mode=0o700)
     before = shared.stat().st_mode
@@ -228,7 +231,8 @@ with requests.Session() as session:
         word = "".join(chr(97 + int(digit)) for digit in str(number))
         session.get(sys.argv[1] + word)
 import os
-size = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(sys.argv[2]) for f in fs)
+files = [os.path.join(d, f) for d, _, fs in os.walk(sys.argv[2]) for f in fs]
+size = sum(map(os.path.getsize, files))
 print(size, flush=True)
 import time; time.sleep(60)
 """
@@ -241,7 +245,7 @@ def test_47_labels_and_files_are_bounded(
     env = bare(RESILIENCE_METRICS_PORT=str(port), RESILIENCE_RUN_DIR=str(tmp_path))
     command = ("python", "-c", MANY, service.url, str(tmp_path))
     with running(*command, log=tmp_path / "log", env=env) as app:
-        size = int(wait_until(lambda: app.said.strip(), "the calls"))
+        size = int(wait_until(app.said_something, "the calls"))
         shown = scrape(port)
 
     endpoints = {labels["endpoint"] for labels in shown.labels(TOTAL)}
@@ -275,7 +279,7 @@ def test_47_recycled_processes_leave_no_files_also_when_nobody_asks(
     env = bare(RESILIENCE_METRICS_PORT=str(port), RESILIENCE_RUN_DIR=str(tmp_path))
     command = ("python", "-c", RECYCLES, service.url, str(tmp_path))
     with running(*command, log=tmp_path / "log", env=env) as app:
-        most = int(wait_until(lambda: app.said.strip(), "the forks"))
+        most = int(wait_until(app.said_something, "the forks"))
         shown = scrape(port)
         left = [path.name for path in tmp_path.glob("*/*.cells")]
 

@@ -11,10 +11,11 @@ import signal
 import ssl
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import trustme
+
 from agent.processes import (
     Running,
     Service,
@@ -95,7 +96,7 @@ def sockets(process: Path) -> set[str]:
     with contextlib.suppress(OSError):
         for link in (process / "fd").iterdir():
             with contextlib.suppress(OSError):
-                found.add(os.readlink(link))
+                found.add(str(link.readlink()))
     return found
 
 
@@ -192,7 +193,7 @@ def test_20_after_many_recycles_the_totals_are_exact_and_the_files_few(
             workers += found.ask(60, workers=4)
         shown = wait_until(
             # A worker that was forked and has made no call yet does not serve.
-            lambda: get(found.port) and try_scrape(found.metrics),
+            lambda: (get(found.port), try_scrape(found.metrics))[1],
             "a leader",
         )
 
@@ -244,7 +245,7 @@ def test_22_greenlets_wait_side_by_side(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
-    settings = {
+    settings: Any = {
         "CA": str(tmp_path / "ca.pem"),
         "RESILIENCE_BREAKER_CONSECUTIVE": "100",
         "RESILIENCE_RETRY_BASE_DELAY": "2.0",
@@ -336,7 +337,9 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
 
-settings.configure(DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY="x", ALLOWED_HOSTS=["*"])
+settings.configure(
+    DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY="x", ALLOWED_HOSTS=["*"]
+)
 
 def index(request):
     status = requests.get(os.environ["SERVICE"] + "/orders/7").status_code
@@ -460,8 +463,10 @@ if __name__ == "__main__":
         session = pickle.loads(pickle.dumps(requests.Session().send))
         assert pickle.loads(pickle.dumps(sqlite3.connect)) is sqlite3.connect
         import urllib.request
-        with urllib.request.urlopen("http://127.0.0.1:" + sys.argv[3] + "/metrics") as m:
-            lines = [l for l in m.read().decode().splitlines() if l.startswith("api_request_total")]
+        metrics = "http://127.0.0.1:" + sys.argv[3] + "/metrics"
+        with urllib.request.urlopen(metrics) as answer:
+            lines = answer.read().decode().splitlines()
+        lines = [line for line in lines if line.startswith("api_request_total")]
         print(sum(float(line.split()[-1]) for line in lines))
 """
 

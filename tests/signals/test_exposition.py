@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from fakes import a_call
 from resilience_instrument.signals import catalog
 from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals.gather import Gathered
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.snapshot import ServiceSnapshot
 from resilience_instrument.signals.store import Store
@@ -29,7 +30,7 @@ def exposition(*snapshots: ServiceSnapshot) -> Exposition:
     observer.agent_info("1.0", "enforce", "3.11")
     observer.call_started(a_call())
     observer.call_ended(a_call(), "success", 1, 0.25)
-    return Exposition(store, lambda: snapshots, observer.infos)
+    return Exposition(lambda: Gathered(store.blocks(), snapshots))
 
 
 def snapshot(state: str, left: float = 1.0, service: str = "api") -> ServiceSnapshot:
@@ -93,8 +94,8 @@ def test_the_state_is_a_number_by_its_place() -> None:
     assert expected == values(shown, "circuit_breaker_state")
 
 
-def test_the_worst_of_several_routes_is_shown() -> None:
-    """Open is worse than half-open, and the least of the budgets counts."""
+def test_the_worst_of_several_processes_is_shown() -> None:
+    """Open is worse than half-open, the least of the budgets counts; all are told."""
     shown = exposition(
         snapshot("half_open", 0.5), snapshot("open", 0.25), snapshot("closed")
     )
@@ -104,8 +105,8 @@ def test_the_worst_of_several_routes_is_shown() -> None:
     processes = values(shown, "resilience_breaker_processes")
     assert {
         ("api", "open"): 1.0,
-        ("api", "closed"): 0.0,
-        ("api", "half_open"): 0.0,
+        ("api", "closed"): 1.0,
+        ("api", "half_open"): 1.0,
     } == (processes)
 
 

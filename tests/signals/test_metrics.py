@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import parser
 
 from fakes import a_call
 from resilience_instrument.events import Transition
 from resilience_instrument.signals import catalog
 from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals.gather import Gathered
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.store import OTHER, Store
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
@@ -34,10 +36,11 @@ class Counting:
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return every sample by its name and labels."""
-        exposition = Exposition(self.store, lambda: self.snapshots, self.observer.infos)
+        shown = Exposition(lambda: Gathered(self.store.blocks(), self.snapshots))
+        text = shown.render("")[0].decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in exposition.collect()
+            for family in parser.text_string_to_metric_families(text)
             for sample in family.samples
         }
 

@@ -190,7 +190,8 @@ class MetricsObserver:
             self._store.block(metric.scope, *values)
 
     def _note(self, metric: Metric, *values: str) -> None:
-        self._infos.append((metric, values))
+        if (metric, values) not in self._infos:
+            self._infos.append((metric, values))
         self._store.block(metric.scope, *values)
 
     def _restate(self, service: str) -> None:

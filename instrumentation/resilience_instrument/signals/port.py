@@ -15,7 +15,13 @@ from resilience_instrument.native import sleep, start_thread
 from resilience_instrument.signals import bridge, server
 from resilience_instrument.signals.exposition import Exposition
 from resilience_instrument.signals.faults import say
-from resilience_instrument.signals.gather import CROWD, PRESS, Gathered, fold_crowd, gather
+from resilience_instrument.signals.gather import (
+    CROWD,
+    PRESS,
+    Gathered,
+    fold_crowd,
+    gather,
+)
 from resilience_instrument.signals.layout import fingerprint
 from resilience_instrument.signals.ledger import Ledger
 from resilience_instrument.signals.rundir import (
