@@ -218,7 +218,9 @@ def test_a_child_counts_for_itself(make: Make) -> None:
 
     agent._renew()
 
-    assert not (agent.port.server or agent._begun)
+    left: Any = agent.port.server
+    assert left is None
+    assert not agent._begun
     assert "payment-api" not in str([b.labels for b in agent.store.blocks()])
     agent._renew()
 
