@@ -10,8 +10,11 @@ import importlib
 import math
 import os
 import platform
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, final
+
+import wrapt
 
 from resilience_instrument import __version__
 from resilience_instrument.clock import SystemClock
@@ -22,7 +25,7 @@ from resilience_instrument.integrations._room import Runtime
 from resilience_instrument.integrations.catalog import LIBRARIES
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.registry import Registry
-from resilience_instrument.signals import catalog
+from resilience_instrument.signals import catalog, tracing
 from resilience_instrument.signals.fanout import Fanout
 from resilience_instrument.signals.faults import Faults, say
 from resilience_instrument.signals.log import LogObserver
@@ -50,6 +53,7 @@ class Agent:
         self._settings = settings
         self._begun = False
         self._lock = allocate_lock()
+        self._targets: dict[str, list[_patch.Target]] = {}
         self.clock = SystemClock()
         self.registry = Registry(settings.defaults, self.clock)
         self.store = Store()
@@ -58,7 +62,7 @@ class Agent:
             self.store, settings.metrics_host, settings.metrics_ports, os.environ
         )
         self.faults = Faults(self.metrics.agent_error)
-        observers = [self.metrics, LogObserver(), SpanObserver()]
+        observers = [self.metrics, LogObserver(), SpanObserver(self.traced_below)]
         observer = Fanout(observers, self.faults.report)
         self.runtime = Runtime(
             self.registry, observer, self.clock, self.faults.report, self.begin
@@ -79,7 +83,9 @@ class Agent:
             return "disabled"
         try:
             room = importlib.import_module(LIBRARIES[library])
-            _patch.apply(room.targets(self.runtime))
+            targets = room.targets(self.runtime)
+            _patch.apply(targets)
+            self._targets[library] = targets
         except Exception as error:
             # A library of another shape is left alone; the others are governed.
             self.faults.report(f"patch:{library}", error)
@@ -95,10 +101,21 @@ class Agent:
                 try:
                     self.metrics.repeat_infos()
                     self.port.open()
+                    if tracing.is_asked_for(os.environ):
+                        tracing.set_up(os.environ)
                 except Exception as fault:
                     # Without metrics the calls are governed all the same.
                     self.faults.report("metrics", fault)
                 self._begun = True
+
+    def traced_below(self, library: str) -> bool:
+        """Tell whether OpenTelemetry's instrumentation of a library is below us."""
+        return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
+            isinstance(found, _patch.GovernedFunction)
+            and isinstance(found.__wrapped__, wrapt.ObjectProxy)
+            for target in self._targets.get(library, ())
+            for found in [vars(target.owner).get(target.name)]
+        )
 
     def standing(self, service: str) -> Standing | None:
         """Return how a service stands at this moment, by the worst way to it."""
