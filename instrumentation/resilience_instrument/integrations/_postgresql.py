@@ -128,6 +128,24 @@ def limits_connect(given: Mapping[str, Any]) -> bool:
     )
 
 
+def connect_limit(given: Mapping[str, Any], default: float | None) -> float | None:
+    """Return the seconds within which a connect is tried again.
+
+    Args:
+        given: The parameters of libpq.
+        default: What holds where the app's own limit stands in a file or nowhere.
+    """
+    own = given.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
+    try:
+        seconds = float(own) if own is not None else None
+    except ValueError:
+        seconds = None
+    if seconds is None:
+        return default
+    # For libpq 0 means for ever, and so does anything below.
+    return seconds if seconds > 0 else None
+
+
 def limits_statements(given: Mapping[str, Any]) -> bool:
     """Tell whether the app has the server limit its statements."""
     options = f"{given.get('options', '')} {os.environ.get('PGOPTIONS', '')}"

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, final
 
 import mysql.connector
-from mysql.connector import abstracts, connection, constants, errors
+from mysql.connector import abstracts, connection, constants, errors, network
 
 from resilience_instrument.integrations import _dbapi, _mysql
 from resilience_instrument.integrations._patch import Target
@@ -73,6 +73,7 @@ def targets(runtime: Runtime) -> list[Target]:
     if connection_cext is not None:
         kinds.append(connection_cext.CMySQLConnection)
     found = [Target(abstracts.MySQLConnectionAbstract, "config", _configuring(links))]
+    found.append(Target(network.MySQLSocket, "recv", _receive))
     for kind in kinds:
         found += [
             Target(kind, "_open_connection", _opening(links)),
@@ -244,8 +245,6 @@ class _Query(_mysql.MysqlSending):
             limit: int = getattr(target, "_read_timeout", None) or 0
             waited = self.clock.monotonic() - begun
             self.late = _is_lost(error) and 0 < limit * 0.98 <= waited
-            if self.late:
-                _abandon(target)
             raise
         finally:
             if _is_pure(target) and _HAS_READ_TIMEOUT:
@@ -289,11 +288,19 @@ def _is_lost(error: Exception) -> bool:
     )
 
 
-def _abandon(target: Any) -> None:
-    """Close a connection whose answer may still come: it would be the wrong one."""
-    shutdown = getattr(target, "shutdown", None)
-    if shutdown is not None:
-        shutdown()
+def _receive(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Wrap what reads from the socket: after a timeout nothing may be read from it.
+
+    The answer may still come, and would be taken for the next one's.
+    """
+    try:
+        return wrapped(*args, **kwargs)
+    except Exception as error:
+        if isinstance(error, getattr(errors, "ReadTimeoutError", ())):
+            instance.shutdown()
+        raise
 
 
 mysql.connector.connect  # noqa: B018 - shows that the package is whole

@@ -1,6 +1,7 @@
 """mysqlclient: patches of the Python class that it puts around the C library.
 
-Timeouts are given at a connect and whole seconds; they cannot be changed later. Whether
+Its own read timeout is given at a connect and would hold for schema changes too, so a
+limit is kept from outside: a thread shuts the socket. Whether
 a transaction is under way is not known to it: it is concluded from what was sent, and
 only in autocommit mode is a statement taken for the whole transaction.
 """
@@ -16,6 +17,7 @@ from MySQLdb import connections
 from resilience_instrument.integrations import _dbapi, _mysql
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Links
@@ -59,15 +61,16 @@ DRIVER: Final = _Driver()
 def targets(runtime: Runtime) -> list[Target]:
     """List what is wrapped, which also shows whether the library is as expected."""
     links = _dbapi.Links(runtime, DRIVER)
+    watchdog = Watchdog(runtime.fault)
     kind = connections.Connection
     return [
-        Target(kind, "__init__", _initialising(links)),
+        Target(kind, "__init__", _initialising(links, watchdog)),
         Target(kind, "query", _query),
         *(Target(kind, name, _ending(name)) for name in ("commit", "rollback")),
     ]
 
 
-def _initialising(links: Links) -> Wrapper:
+def _initialising(links: Links, watchdog: Watchdog) -> Wrapper:
     def initialise(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -84,6 +87,9 @@ def _initialising(links: Links) -> Wrapper:
         instance._resilience = link  # noqa: SLF001 - ours
         instance._resilience_own = "read_timeout" in kwargs  # noqa: SLF001
         instance._resilience_open = False  # noqa: SLF001
+        instance._resilience_watchdog = watchdog  # noqa: SLF001
+        # Asked now: while a statement runs no other thread may ask.
+        instance._resilience_socket = instance.fileno()  # noqa: SLF001
         return None
 
     return initialise
@@ -115,9 +121,6 @@ class _Connecting(_dbapi.Sending):
         kwargs = dict(self.kwargs)
         if self.unbounded and deadline is not None:
             kwargs["connect_timeout"] = max(1, math.ceil(deadline - begun - 0.01))
-        if self.link.limit is not None:
-            limit = math.ceil(self.link.limit)
-            kwargs = {"read_timeout": limit, "write_timeout": limit, **kwargs}
         try:
             return self.perform(*self.args, **kwargs)
         except MySQLdb.OperationalError:
@@ -180,7 +183,7 @@ def _ending(name: str) -> Wrapper:
 
 
 class _Query(_mysql.MysqlSending):
-    """A statement on its way; the library ends it at the read timeout."""
+    """A statement on its way: shuts the connection when its time is over."""
 
     __slots__ = ("connection",)
 
@@ -188,13 +191,14 @@ class _Query(_mysql.MysqlSending):
 
     def __call__(self, deadline: float | None) -> Any:
         """Send it once."""
-        link = self.connection._resilience  # noqa: SLF001 - ours
-        clock = link.runtime.clock
-        begun = clock.monotonic()
+        if deadline is None:
+            return self.perform(*self.args, **self.kwargs)
+        watchdog = self.connection._resilience_watchdog  # noqa: SLF001 - ours
+        slot = watchdog.arm(deadline, self._strike)
         try:
             return self.perform(*self.args, **self.kwargs)
-        except MySQLdb.OperationalError as error:
-            waited = clock.monotonic() - begun
-            is_lost = DRIVER.code(error) == _mysql.LOST
-            self.late = is_lost and deadline is not None and waited >= link.limit * 0.98
-            raise
+        finally:
+            self.late = watchdog.disarm(slot)
+
+    def _strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+        cut(self.connection._resilience_socket)  # noqa: SLF001 - ours

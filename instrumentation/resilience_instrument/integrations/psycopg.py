@@ -156,7 +156,8 @@ class _Connecting(_dbapi.Sending):
         self._given = _parameters(*args, **kwargs)
         self.link = _postgresql.link(links, self._given)
         self.unbounded = not _postgresql.limits_connect(self._given)
-        self.limit = self.link.timeouts.connect if self.unbounded else None
+        default = self.link.timeouts.connect
+        self.limit = _postgresql.connect_limit(self._given, default)
 
     def _limited(self, deadline: float | None) -> dict[str, Any]:
         """Return the arguments by name for a try that must be over by `deadline`."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-import os
-import socket
 from typing import TYPE_CHECKING, Any, Final, final
 
 import psycopg2
@@ -23,7 +21,7 @@ from resilience_instrument import native
 from resilience_instrument.integrations import _dbapi, _postgresql
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
-from resilience_instrument.integrations._watchdog import Watchdog
+from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +139,8 @@ class _Connecting:
         self.late = False
         self.link = _postgresql.link(links, self._given)
         self.unbounded = not _postgresql.limits_connect(self._given)
-        self.limit = self.link.timeouts.connect if self.unbounded else None
+        default = self.link.timeouts.connect
+        self.limit = _postgresql.connect_limit(self._given, default)
 
     def __call__(self, deadline: float | None) -> Any:
         """Connect once."""
@@ -362,14 +361,8 @@ class _Sending:
         if number == 1:
             self._cancel = _Cancel(self._connection)
             return GRACE
-        _cut(self._connection)
+        cut(self._connection.fileno())
         return None
-
-
-def _cut(connection: Any) -> None:
-    """Shut the socket: whoever waits on it returns at once."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        same.shutdown(socket.SHUT_RDWR)
 
 
 @final
