@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 # A check for a child to make of itself, and to print.
 GOVERNED = """\
 import requests
 from resilience_instrument.integrations._patch import GovernedFunction
-wrapped = vars(requests.Session)["send"]
-print(isinstance(wrapped, GovernedFunction))
+function = wrapped = vars(requests.Session)["send"]
+while function and not isinstance(function, GovernedFunction):
+    function = getattr(function, "__wrapped__", None)
+print(function is not None)
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.scenario]
 
 LAUNCHER = str(BIN / "resilience-instrument")
 QUIET = {
+    "EVENTLET_NO_GREENDNS": "yes",
     "DD_TRACE_STARTUP_LOGS": "false",
     "DD_TRACE_ENABLED": "true",
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
@@ -60,14 +62,14 @@ import sys
 {GOVERNED}
 print(sorted(
     name for name in ("opentelemetry.instrumentation.requests", "ddtrace",
-        "newrelic.agent", "elasticapm")
+        "newrelic.core", "elasticapm")
     if name in sys.modules))
 print(requests.get(sys.argv[1]).status_code)
 """
 OTHERS = {
     ("opentelemetry-instrument",): "opentelemetry.instrumentation.requests",
     ("ddtrace-run",): "ddtrace",
-    ("newrelic-admin", "run-program"): "newrelic.agent",
+    ("newrelic-admin", "run-program"): "newrelic.core",
     ("elasticapm-run",): "elasticapm",
 }
 
@@ -108,7 +110,8 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(spans))
 trace.set_tracer_provider(provider)
 library, url, mode = sys.argv[1:]
-instrumentor = {"requests": RequestsInstrumentor, "httpx": HTTPXClientInstrumentor}[library]()
+instrumentors = {"requests": RequestsInstrumentor, "httpx": HTTPXClientInstrumentor}
+instrumentor = instrumentors[library]()
 if mode != "alone":
     instrumentor.instrument()
 if mode == "uninstrumented":
@@ -214,9 +217,7 @@ def test_19_where_only_variables_ask_for_spans_we_set_them_up(
 ) -> None:
     """To the console, say, without a line in the app; an exporter that lacks is told."""
     code = f"import requests; print(requests.get({service.url!r}).status_code)"
-    env = environment(
-        RESILIENCE_METRICS_PORT=str(port), OTEL_TRACES_EXPORTER="console"
-    )
+    env = environment(RESILIENCE_METRICS_PORT=str(port), OTEL_TRACES_EXPORTER="console")
 
     done = governed("python", "-c", code, env=env)
     lacking = governed(
@@ -233,14 +234,11 @@ def test_19_a_collector_that_is_not_there_delays_no_exit(
     service: Service, port: int
 ) -> None:
     """What we set up ends with the app."""
-    code = (
-        f"import requests, time; requests.get({service.url!r}); print(time.time())"
-    )
+    code = f"import requests, time; requests.get({service.url!r}); print(time.time())"
     env = environment(
         RESILIENCE_METRICS_PORT=str(port),
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
     )
-    import time
 
     done = governed("python", "-c", code, env=env)
     took = time.time() - float(done.out)
