@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import wrapt
 
-from resilience_instrument import __version__
+from resilience_instrument import __version__, _fork
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.errors import ConfigError
@@ -27,7 +27,7 @@ from resilience_instrument.native import allocate_lock
 from resilience_instrument.registry import Registry
 from resilience_instrument.signals import catalog, tracing
 from resilience_instrument.signals.fanout import Fanout
-from resilience_instrument.signals.faults import Faults, say
+from resilience_instrument.signals.faults import Faults, debug, say
 from resilience_instrument.signals.log import LogObserver
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.port import Port
@@ -68,12 +68,14 @@ class Agent:
             self.registry, observer, self.clock, self.faults.report, self.begin
         )
         self.metrics.agent_info(__version__, "enforce", platform.python_version())
-        os.register_at_fork(after_in_child=self._renew)
+        os.register_at_fork(before=self._excuse, after_in_child=self._renew)
 
     def govern(self, library: str, module: ModuleType) -> None:
         """Wrap what has to be wrapped in `library`, all of it or nothing."""
         version = str(getattr(module, "__version__", ""))
-        self.metrics.patch_info(library, version, self._wrap(library))
+        status = self._wrap(library)
+        self.metrics.patch_info(library, version, status)
+        debug(f"{library} {version} is {status}")
         if self.port.is_wanted():
             self.begin()
 
@@ -86,8 +88,15 @@ class Agent:
             targets = room.targets(self.runtime)
             _patch.apply(targets)
             self._targets[library] = targets
+        except AttributeError as error:
+            # Another shape than we know, such as a later version or a stub.
+            debug(f"{library} has another shape: {error}")
+            return "skipped"
         except Exception as error:
-            # A library of another shape is left alone; the others are governed.
+            if isinstance(error, ImportError) and _is_part(error.name, library):
+                debug(f"{library} has another shape: {error}")
+                return "skipped"
+            # It is left alone; the others are governed.
             self.faults.report(f"patch:{library}", error)
             return "failed"
         return "patched"
@@ -136,6 +145,11 @@ class Agent:
         until = routes[worst].breaker.until
         return Standing(states[worst], until, ratio, forgotten, timeouts)
 
+    def _excuse(self) -> None:
+        """Run before a fork: the app is not warned of a thread that is ours."""
+        if _fork.WARNS:
+            _fork.excuse(_fork.count_threads, ours=self.port.has_thread)
+
     def _renew(self) -> None:
         """Run in a child that was just forked: assignments only, nothing waits."""
         _Process.lock = threading.RLock()
@@ -146,6 +160,10 @@ class Agent:
         self.metrics.renew()
         self.clock.reseed()
         self.port.leave_to_parent()
+
+
+def _is_part(name: str | None, library: str) -> bool:
+    return name is not None and name.partition(".")[0] == library.partition(".")[0]
 
 
 _BADNESS: Final = {"closed": 0, "half_open": 1, "open": 2}

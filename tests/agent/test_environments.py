@@ -9,6 +9,7 @@ import zipapp
 from pathlib import Path
 
 import pytest
+
 from agent.processes import (
     BIN,
     GOVERNED,
@@ -116,7 +117,7 @@ def test_30_a_hermetic_pex_runs_unchanged(tmp_path: Path) -> None:
 def test_30_a_frozen_program_runs_unchanged_and_can_start_us_itself(
     tmp_path: Path,
 ) -> None:
-    """PyInstaller's has no site: the launcher does not reach it, one line of code does."""
+    """The launcher does not reach it, as it has no site; one line of code does."""
     (tmp_path / "app.py").write_text(FROZEN)
     made = run(
         *(BIN / "pyinstaller", "--log-level", "ERROR", "app.py"),
@@ -231,12 +232,15 @@ import sys, time
 import requests
 begun = time.monotonic()
 pool = eventlet.GreenPool(10)
-statuses = list(pool.imap(lambda n: requests.get(f"{sys.argv[1]}{n}").status_code, "abcdefghij"))
+def call(name):
+    return requests.get(sys.argv[1] + name).status_code
+statuses = list(pool.imap(call, "abcdefghij"))
 took = time.monotonic() - begun
 with eventlet.import_patched("urllib.request").urlopen(
     f"http://127.0.0.1:{sys.argv[2]}/metrics") as answer:
     lines = answer.read().decode().splitlines()
-print(set(statuses), took < 8, any(line.startswith("api_retry_total") for line in lines))
+retried = any(line.startswith("api_retry_total") for line in lines)
+print(set(statuses), took < 8, retried)
 """
 
 

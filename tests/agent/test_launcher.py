@@ -121,8 +121,8 @@ def on_a_terminal(command: str, typed: bytes) -> str:
 SIGNALS = """\
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-print(os.getpid(), flush=True)
 try:
+    print(os.getpid(), flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(8)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from agent.processes import (
     BIN,
     GOVERNED,
@@ -215,7 +216,7 @@ def test_19_an_exporter_with_a_dead_collector_is_not_governed(
 def test_19_where_only_variables_ask_for_spans_we_set_them_up(
     service: Service, port: int
 ) -> None:
-    """To the console, say, without a line in the app; an exporter that lacks is told."""
+    """To the console, say, without a line in the app. What lacks is told."""
     code = f"import requests; print(requests.get({service.url!r}).status_code)"
     env = environment(RESILIENCE_METRICS_PORT=str(port), OTEL_TRACES_EXPORTER="console")
 

@@ -167,7 +167,8 @@ def _fold(directory: RunDirectory, dead: Sequence[str]) -> list[Record]:
             for record in filter(_outlives, ledger.read(file)):
                 total.add(_without_gauges(record))
         base = list(total.blocks.values())
-        hidden = directory.file(f".base-{os.getpid()}")
+        # Always the same: who was killed here left one, which nobody else needs.
+        hidden = directory.file(".base")
         _remove(hidden)
         ledger.write(hidden, [*base, *map(_noted, dead)])
         os.replace(hidden, path)  # noqa: PTH105 - pathlib is not loaded

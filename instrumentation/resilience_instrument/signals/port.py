@@ -14,7 +14,7 @@ from resilience_instrument.activation import RUN_ID
 from resilience_instrument.native import sleep, start_thread
 from resilience_instrument.signals import bridge, server
 from resilience_instrument.signals.exposition import Exposition
-from resilience_instrument.signals.faults import say
+from resilience_instrument.signals.faults import debug, say
 from resilience_instrument.signals.gather import (
     CROWD,
     PRESS,
@@ -61,6 +61,7 @@ class Port:
         "_ledger",
         "_ports",
         "_store",
+        "has_thread",
         "server",
     )
 
@@ -74,6 +75,7 @@ class Port:
         self._directory: RunDirectory | None = None
         self._ledger: Ledger | None = None
         self.server: server.Server | None = None
+        self.has_thread = False
 
     def is_wanted(self) -> bool:
         """Tell whether other processes of this command have begun already.
@@ -89,11 +91,13 @@ class Port:
         if not self._ports and not bridged:
             return
         self._directory = self._join()
+        debug(f"counts in {self._directory.own if self._directory else 'memory'}")
         exposition = Exposition(self.gather)
         if bridged:
             bridge.connect(exposition.render)
         if self._ports:
             start_thread(self._lead, (exposition,))
+            self.has_thread = True
 
     def gather(self) -> Gathered:
         """Return what all processes of the command counted."""
@@ -104,6 +108,7 @@ class Port:
         directory, self._directory = self._directory, None
         inherited, self.server = self.server, None
         self._ledger = None
+        self.has_thread = False
         if directory is not None:
             directory.leave_to_parent()
         if inherited is not None:
@@ -144,6 +149,7 @@ class Port:
             if directory is not None:
                 fold_crowd(directory, CROWD)
                 directory.lead()
+                debug("its turn to serve the metrics")
                 before = _port_before(directory)
             self.server = self._bind(exposition, before)
             if self.server is not None:
@@ -164,7 +170,7 @@ class Port:
         if found is None:
             say(f"no free port in {ports[0]}-{ports[-1]}, metrics are not served")
         elif found.port != ports[0]:
-            say(f"port {ports[0]} is taken, metrics are at {found.url}")
+            say(f"port {ports[0]} is taken: metrics at {found.url}")
         elif os.environ.get("RESILIENCE_BANNER") == "1":
             say(f"metrics at {found.url}")
         return found
