@@ -16,11 +16,11 @@ DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 # Needs neither servers nor other agents: runs on every version that we support.
 CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
-	tests/test_engine.py tests/test_fork.py tests/agent/test_launcher.py \
+	tests/test_fork.py tests/agent/test_launcher.py \
 	tests/agent/test_start_up.py tests/agent/test_one_port.py
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell awk -F : '/^[a-z-]+:.*\#\# / {print $$1}' Makefile)
+.PHONY: $(shell awk -F : '/^[a-z-]+:.*\043\043 / {print $$1}' Makefile)
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile

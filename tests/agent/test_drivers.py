@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from agent.processes import environment, free_port, governed
 
+from agent.processes import environment, free_port, governed
 from db.conftest import postgres
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ print(any(block.labels[1:] == ("select",) for block in blocks))
 
 
 def test_40_the_functions_of_psycopg2_take_a_governed_connection(
-    postgres: Postgres,  # noqa: F811 - the fixture of that name
+    postgres: Postgres,
 ) -> None:
     """No TypeError from C, the class is theirs, and the statement was counted."""
     env = environment(RESILIENCE_METRICS_PORT=str(free_port()))

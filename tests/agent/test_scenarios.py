@@ -7,7 +7,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "processes.md"
-ROW = re.compile(r"^\| (\d+) \| [^|]+ \| (?:`([\w/.]+)::(\w+)`|none: [^|]+) \|$", re.M)
+ROW = re.compile(
+    r"^\| (\d+) \| [^|]+ \| (?:`([\w/.]+)::(\w+)`|none: [^|]+) \|$", re.MULTILINE
+)
 
 
 def test_every_scenario_has_a_test_or_a_reason() -> None:
