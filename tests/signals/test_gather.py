@@ -31,7 +31,7 @@ class Process(NamedTuple):
     directory: RunDirectory
     store: Store
 
-    def count(self, calls: int, seconds: float = 0.0, endpoint: str = "/") -> None:
+    def make(self, calls: int, seconds: float = 0.0, endpoint: str = "/") -> None:
         """Count calls."""
         block = self.store.endpoint("api", endpoint)
         block.counts[CALLS] += calls
@@ -78,7 +78,7 @@ def test_live_processes_are_added_up(home: RunDirectory) -> None:
     """Counts and calls under way; the states are told one by one."""
     for number in (1, 20):
         one = process(home)
-        one.count(number)
+        one.make(number)
         block = one.store.service("api")
         standing.write(block.counts, block.sums, OPEN)
 
@@ -91,7 +91,7 @@ def test_live_processes_are_added_up(home: RunDirectory) -> None:
 def test_the_dead_are_kept_once_and_their_gauges_are_not(home: RunDirectory) -> None:
     """However often one looks; the file is gone, the count is not."""
     one = process(home)
-    one.count(5)
+    one.make(5)
     block = one.store.service("api")
     standing.write(block.counts, block.sums, OPEN)
     one.store.block(catalog.AGENT_INFO.scope, "1.0", "enforce", "3.11")
@@ -111,7 +111,7 @@ def test_who_was_killed_while_folding_leaves_nothing_to_count_twice(
 ) -> None:
     """The file is in the base and still there: it is removed and not added."""
     one, two = process(home), process(home)
-    one.count(5)
+    one.make(5)
     one.die()
     kept = Path(one.directory.own).read_bytes()
     gather.gather(Store(), home)
@@ -120,7 +120,7 @@ def test_who_was_killed_while_folding_leaves_nothing_to_count_twice(
 
     assert 5 == calls(gather.gather(Store(), home))
     Path(one.directory.own).write_bytes(kept)
-    two.count(2)
+    two.make(2)
     two.die()
 
     assert 7 == calls(gather.gather(Store(), home))
@@ -132,7 +132,7 @@ def test_sums_do_not_go_back_when_a_process_dies(home: RunDirectory) -> None:
     """Floats added in another order could: 0.1 + 0.2 + 0.3 does."""
     processes = [process(home) for _ in range(3)]
     for number, one in enumerate(processes, start=1):
-        one.count(1, seconds=number / 10 + 1e-9)
+        one.make(1, seconds=number / 10 + 1e-9)
 
     def total() -> float:
         found = gather.gather(Store(), home)
@@ -150,7 +150,7 @@ def test_a_crowd_of_dead_is_folded_without_a_scrape(home: RunDirectory) -> None:
     """A few may lie; more are added up by the next process that begins."""
     for _ in range(3):
         one = process(home)
-        one.count(1)
+        one.make(1)
         one.die()
 
     gather.fold_crowd(home, 3)
@@ -167,7 +167,7 @@ def test_endpoints_of_all_processes_are_bounded(
     """What is beyond the limit is counted as `other`."""
     monkeypatch.setattr(gather, "ENDPOINTS", 2)
     for name in ("/a", "/b", "/c", "/d"):
-        process(home).count(1, endpoint=name)
+        process(home).make(1, endpoint=name)
 
     found = gather.gather(Store(), home)
 
@@ -180,7 +180,7 @@ def test_the_latest_exemplar_is_kept(home: RunDirectory) -> None:
     """Of several processes, bucket by bucket."""
     for trace, when in ((1, 10.0), (2**128 - 1, 30.0), (3, 20.0)):
         one = process(home)
-        one.count(1)
+        one.make(1)
         block = one.store.endpoint("api", "/")
         exemplars.note(
             *(block.counts, block.sums, 4),
@@ -190,13 +190,13 @@ def test_the_latest_exemplar_is_kept(home: RunDirectory) -> None:
             time=when,
         )
 
-    (block,) = (
+    (total,) = (
         b for b in gather.gather(Store(), home).blocks if b.layout.scope == ENDPOINT
     )
-    found = exemplars.read(block.counts, block.sums, 4)
+    found = exemplars.read(total.counts, total.sums, 4)
 
     assert exemplars.Exemplar("f" * 32, f"{2**63:016x}", 0.1, 30.0) == found
-    assert exemplars.read(block.counts, block.sums, 5) is None
+    assert exemplars.read(total.counts, total.sums, 5) is None
 
 
 def test_a_standing_is_read_at_the_moment(home: RunDirectory) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from resilience_instrument.signals import ledger
 from resilience_instrument.signals.layout import LAYOUTS, fingerprint
 from resilience_instrument.signals.store import ENDPOINT, SERVICE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -87,13 +85,11 @@ def test_what_was_read_can_be_written(path: str, tmp_path: Path) -> None:
 
 def test_a_system_that_cannot_reserve_room_extends_the_file(path: str) -> None:
     """As far as one can there."""
-    import os
-
     descriptor = os.open(path, os.O_RDWR)
     ledger._truncate(descriptor, 100, 28)
     os.close(descriptor)
 
-    assert 128 == os.stat(path).st_size
+    assert 128 == Path(path).stat().st_size
 
 
 def test_the_format_has_a_name_of_its_own() -> None:

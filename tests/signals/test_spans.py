@@ -327,3 +327,20 @@ def test_an_attempt_that_could_not_be_begun_is_ended_quietly(
     assert ["resilience GET payment-api"] == [
         span.name for span in exporter.get_finished_spans()
     ]
+
+
+def test_the_ids_of_a_sampled_call_can_be_had(exporter: InMemorySpanExporter) -> None:
+    """Of its own span, else of the one around it; of none that is not recorded."""
+    observer, call = SpanObserver(), a_call()
+    observer.call_started(call)
+    spans: Any = call.span
+    ids = spans.sampled()
+    observer.call_ended(call, "success", 1, 0.1)
+
+    (span,) = exporter.get_finished_spans()
+    assert (span.context.trace_id, span.context.span_id) == ids
+    below = SpanObserver(lambda _: True)
+    call = a_call()
+    below.call_started(call)
+    spans = call.span
+    assert spans.sampled() is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.native import allocate_lock
-from resilience_instrument.signals import catalog, standing
+from resilience_instrument.signals import catalog, exemplars, standing
+from resilience_instrument.signals.exemplars import Sampled
 from resilience_instrument.signals.layout import LAYOUTS
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
@@ -167,6 +169,8 @@ class MetricsObserver:
         if outcome == "success" and attempts > 1:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
+        if call.span is not None:
+            _exemplify(block, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -205,6 +209,22 @@ class MetricsObserver:
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
+
+
+def _exemplify(block: Block, span: object, seconds: float) -> None:
+    """Keep the call's trace as an example of a call that takes so long."""
+    found = span.sampled() if isinstance(span, Sampled) else None
+    if found is not None:
+        trace_id, span_id = found
+        exemplars.note(
+            block.counts,
+            block.sums,
+            bisect_left(catalog.BUCKETS, seconds),
+            trace_id=trace_id,
+            span_id=span_id,
+            value=seconds,
+            time=time.time(),
+        )
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

@@ -75,6 +75,14 @@ class _Spans:
             )
         return self.call
 
+    def sampled(self) -> tuple[int, int] | None:
+        """Return the ids of the trace and of the span, None if it is not sampled."""
+        span = self.call or self.trace.get_current_span(self.around)
+        ids = span.get_span_context()
+        if ids.is_valid and ids.trace_flags.sampled:
+            return ids.trace_id, ids.span_id
+        return None
+
     def parent(self) -> Any:
         """Return the context for the span of an attempt."""
         if self.others != "around":
