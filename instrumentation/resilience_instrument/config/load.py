@@ -1,154 +1,122 @@
-"""Load the settings from the environment, checked before they are used.
+"""Load the settings, checked before they are used, from variables and a file.
 
 A name is `RESILIENCE_`, the section and the key, such as
-`RESILIENCE_TIMEOUT_READ=5`. A value that cannot be used raises `ConfigError`,
-which says the key, the value and what would do.
+`RESILIENCE_TIMEOUT_READ=5`. What cannot be used raises `ConfigError`, which says
+the place, the key, the value and what would do.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any, Final
 
-from resilience_instrument.config import defaults
-from resilience_instrument.config.model import (
-    AgentSettings,
-    BreakerSettings,
-    RetrySettings,
-    ServiceSettings,
-    Timeouts,
-)
-from resilience_instrument.errors import ConfigError
+from resilience_instrument.config import document
+from resilience_instrument.config.document import Layer
+from resilience_instrument.config.findings import Finding, refuse
+from resilience_instrument.config.keys import KEYS
+from resilience_instrument.config.model import AgentSettings
+from resilience_instrument.config.plan import Plan
+from resilience_instrument.config.profiles import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resilience_instrument.config.document import Document
+
+CONFIG: Final = "RESILIENCE_CONFIG"
+"""The variable that names the file."""
+AUTO: Final = "auto"
+"""The file's name where the one in the start directory is meant, if it is there."""
+NAME: Final = "resilience.toml"
+
+POLICIES: Final = ("timeout", "retry", "breaker", "fallback")
+"""What can be left out of a library."""
+
 
 def from_environment(environ: Mapping[str, str]) -> AgentSettings:
-    """Return the settings that `environ` asks for, defaults where it is silent.
+    """Return what the variables and the file that they name ask for.
 
     Raises:
-        ConfigError: A value is no number, out of its range, or contradicts
-            another.
+        ConfigError: Something in them cannot be used.
     """
-    read = _Reader(environ)
-    settings = ServiceSettings(_timeouts(read), _retry(read), _breaker(read))
-    _check_together(settings)
-    disabled = environ.get("RESILIENCE_DISABLE", "")
-    return AgentSettings(
-        frozenset(name.strip() for name in disabled.split(",") if name.strip()),
-        environ.get("RESILIENCE_METRICS_HOST", defaults.METRICS_HOST),
-        _ports(environ.get("RESILIENCE_METRICS_PORT")),
-        settings,
-    )
+    plan, findings = examine(environ, file_of(environ))
+    refuse(findings)
+    return agent_settings(plan)
 
 
-def _timeouts(read: _Reader) -> Timeouts:
-    return Timeouts(
-        read.seconds("TIMEOUT_CONNECT", defaults.CONNECT),
-        read.seconds("TIMEOUT_READ", defaults.READ),
-        read.seconds("TIMEOUT_WRITE", defaults.WRITE),
-        read.seconds("TIMEOUT_POOL", defaults.POOL),
-        read.seconds("TIMEOUT_TOTAL", defaults.TOTAL),
-    )
+def file_of(environ: Mapping[str, str]) -> str | None:
+    """Return the path of the file that is to be used, None for none."""
+    name = environ.get(CONFIG, "").strip()
+    if name != AUTO:
+        return name or None
+    path = os.path.join(os.getcwd(), NAME)  # noqa: PTH109, PTH118 - pathlib is not loaded for this
+    return path if os.path.exists(path) else None  # noqa: PTH110 - as above
 
 
-def _retry(read: _Reader) -> RetrySettings:
-    return RetrySettings(
-        read.whole("RETRY_MAX_ATTEMPTS", defaults.MAX_ATTEMPTS, least=1, most=10),
-        read.number("RETRY_BASE_DELAY", defaults.BASE_DELAY),
-        read.number("RETRY_MAX_DELAY", defaults.MAX_DELAY),
-        read.number("RETRY_RETRY_AFTER_MAX", defaults.RETRY_AFTER_MAX),
-        read.number("RETRY_BUDGET", defaults.BUDGET, most=1.0),
-        read.number("RETRY_BUDGET_MIN", defaults.BUDGET_MIN),
-        defaults.BUDGET_WINDOW,
-    )
+def examine(environ: Mapping[str, str], file: str | None) -> tuple[Plan, list[Finding]]:
+    """Read everything and return it with all that is wrong with it.
+
+    A plan that comes with findings must not be used.
+    """
+    environment, findings = read_environment(environ)
+    found: Document | None = None
+    if file is not None:
+        found = document.read(file)
+        findings += found.findings
+    plan = Plan(environment, found)
+    findings += _left_out(plan)[1]
+    if not findings:
+        # Else a contradiction may be the consequence of what was left out.
+        findings += plan.check()
+    return plan, findings
 
 
-def _breaker(read: _Reader) -> BreakerSettings:
-    open_for = read.seconds("BREAKER_OPEN_FOR", defaults.OPEN_FOR)
-    return BreakerSettings(
-        read.whole("BREAKER_CONSECUTIVE", defaults.CONSECUTIVE, least=1),
-        open_for,
-        read.seconds("BREAKER_OPEN_MAX", max(open_for, defaults.OPEN_MAX)),
-        defaults.OPEN_GROWTH,
-        read.number("BREAKER_OPEN_JITTER", defaults.OPEN_JITTER, most=1.0),
-        read.whole("BREAKER_PROBES", defaults.PROBES, least=1),
-        read.whole("BREAKER_SUCCESSES_TO_CLOSE", defaults.SUCCESSES_TO_CLOSE, least=1),
-        read.seconds("BREAKER_PROBE_LEASE", defaults.PROBE_LEASE),
-    )
+def read_environment(environ: Mapping[str, str]) -> tuple[Layer, list[Finding]]:
+    """Return what the variables say, and which of them cannot be used.
 
-
-def _check_together(settings: ServiceSettings) -> None:
-    timeout, breaker = settings.timeout, settings.breaker
-    if (timeout.read or 0.0) > (timeout.total or math.inf):
-        message = (
-            f"RESILIENCE_TIMEOUT_READ={timeout.read:g} is longer than"
-            f" RESILIENCE_TIMEOUT_TOTAL={timeout.total:g}: raise the total"
-        )
-        raise ConfigError(message)
-    if breaker.open_max < breaker.open_for:
-        message = (
-            f"RESILIENCE_BREAKER_OPEN_MAX={breaker.open_max:g} is shorter than"
-            f" RESILIENCE_BREAKER_OPEN_FOR={breaker.open_for:g}: raise the maximum"
-        )
-        raise ConfigError(message)
-
-
-def _ports(text: str | None) -> range:
-    if text is None:
-        return range(defaults.METRICS_FIRST_PORT, defaults.METRICS_LAST_PORT + 1)
-    first, _, last = text.partition("-")
-    try:
-        low, high = int(first), int(last or first)
-    except ValueError:
-        low, high = -1, -1
-    if low == high == 0:
-        return range(0)
-    if not 0 < low <= high <= 65535:  # noqa: PLR2004 - the largest port there is
-        message = (
-            f"RESILIENCE_METRICS_PORT={text!r}: use a port such as 9469, a range"
-            " such as 9469-9479, or 0 to serve no metrics"
-        )
-        raise ConfigError(message)
-    return range(low, high + 1)
-
-
-class _Reader:
-    """Reads numbers out of the environment and explains what is wrong with one."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def seconds(self, key: str, default: float) -> float:
-        """Read a duration, which is longer than nothing."""
-        value = self.number(key, default)
-        if value <= 0:
-            raise self._error(key, "use a number of seconds above 0")
-        return value
-
-    def number(self, key: str, default: float, most: float = 1e6) -> float:
-        """Read a number from 0 to `most`."""
-        text = self._environ.get(f"RESILIENCE_{key}")
-        if text is None:
-            return default
+    An empty variable says nothing.
+    """
+    layer, findings = Layer("the environment"), []
+    for key in KEYS:
+        text = environ.get(key.env, "") if key.variable else ""
+        if not text.strip():
+            continue
         try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value <= most:
-            raise self._error(key, f"use a number from 0 to {most:g}")
-        return value
+            layer.values[key.path] = key.kind.parse(text)
+        except (ValueError, OverflowError):
+            findings.append(
+                Finding("", f"{key.env}={text!r}", f"use {key.kind.wanted}")
+            )
+        else:
+            layer.places[key.path] = key.env
+    return layer, findings
 
-    def whole(self, key: str, default: int, least: int, most: int = 1000) -> int:
-        """Read a whole number from `least` to `most`."""
-        text = self._environ.get(f"RESILIENCE_{key}")
-        if text is None:
-            return default
-        if text.strip().isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise self._error(key, f"use a whole number from {least} to {most}")
 
-    def _error(self, key: str, fix: str) -> ConfigError:
-        name = f"RESILIENCE_{key}"
-        return ConfigError(f"{name}={self._environ[name]!r}: {fix}")
+def _left_out(plan: Plan) -> tuple[tuple[tuple[str, str], ...], list[Finding]]:
+    """Split `agent.disable` into libraries and policies."""
+    found = plan.process["agent.disable"]
+    pairs, findings = [], []
+    for item in found.value if isinstance(found.value, tuple) else ():
+        library, colon, policy = str(item).partition(":")
+        if not library or (colon and policy not in POLICIES):
+            said = f"use library or library:policy, with {', '.join(POLICIES)}"
+            findings.append(Finding(found.source, f'disable "{item}"', said))
+        pairs.append((library.strip(), policy))
+    return tuple(pairs), findings
+
+
+def agent_settings(plan: Plan) -> AgentSettings:
+    """Return what a process gets out of a plan without findings."""
+    said: dict[str, Any] = {path: s.value for path, s in plan.process.items()}
+    pairs, _ = _left_out(plan)
+    return AgentSettings(
+        disabled=frozenset(library for library, policy in pairs if not policy),
+        metrics_host=said["metrics.host"],
+        metrics_ports=said["metrics.port"],
+        defaults=plan.settings(None, NONE),
+        plan=plan,
+        left_out=frozenset(pair for pair in pairs if pair[1]),
+        banner=said["agent.banner"],
+        reload=said["agent.reload"],
+        tracing=said["tracing.enabled"],
+    )

@@ -1,0 +1,189 @@
+"""Lay values over each other, and let those that nobody wrote give way.
+
+A default or a profile's value that contradicts what somebody wrote is moved out of
+the way, so that one written number never needs a second one. Where both were
+written, the contradiction is a finding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from resilience_instrument.config.findings import Finding
+from resilience_instrument.config.keys import BY_PATH, PROCESS_KEYS, SERVICE_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from resilience_instrument.config.document import Layer
+    from resilience_instrument.config.kinds import Value
+    from resilience_instrument.config.profiles import Profile
+
+DEFAULT: Final = "default"
+
+
+class Setting(NamedTuple):
+    """One value and where it comes from.
+
+    Attributes:
+        value: The value.
+        source: `default`, a profile, or the place where somebody wrote it.
+        reason: Why the default or the profile has it, or why it gave way.
+        written: Whether somebody wrote it.
+    """
+
+    value: Value
+    source: str
+    reason: str = ""
+    written: bool = False
+
+
+Settings = dict[str, Setting]
+
+
+class _Relation(NamedTuple):
+    """`small` times `factor` must not be more than `large`.
+
+    Attributes:
+        small: The path of a key.
+        factor: How many times it must fit.
+        large: The path of another.
+        why: What the two have to do with each other.
+        lowers: Whether a `small` that nobody wrote gives way to a written `large`.
+    """
+
+    small: str
+    factor: float
+    large: str
+    why: str
+    lowers: bool = True
+
+
+RELATIONS: Final = (
+    _Relation("timeout.read", 1, "timeout.total", "one attempt must fit into the call"),
+    _Relation(
+        "retry.base_delay", 1, "retry.max_delay", "the first pause is none too long"
+    ),
+    _Relation(
+        "breaker.open_for", 1, "breaker.open_max", "the first time is none too long"
+    ),
+    _Relation(
+        "timeout.read",
+        1,
+        "breaker.probe_lease",
+        "a probe may take as long as an attempt",
+        lowers=False,
+    ),
+)
+"""What must hold between two keys of one service."""
+
+
+def process_settings(layers: Iterable[Layer]) -> Settings:
+    """Return the settings of the process, the last layer winning."""
+    settings = {key.path: _default(key.path) for key in PROCESS_KEYS}
+    for layer in layers:
+        _lay(settings, layer)
+    return settings
+
+
+def service_settings(layers: Iterable[Layer | Profile]) -> Settings:
+    """Return the settings of one service before anything gave way.
+
+    Args:
+        layers: From the weakest to the strongest.
+    """
+    settings = {key.path: _default(key.path) for key in SERVICE_KEYS}
+    for layer in layers:
+        _lay(settings, layer)
+    return settings
+
+
+def _default(path: str) -> Setting:
+    key = BY_PATH[path]
+    return Setting(key.default, DEFAULT, key.source)
+
+
+def _lay(settings: Settings, layer: Layer | Profile) -> None:
+    places: Mapping[str, str] | None = getattr(layer, "places", None)
+    for path, value in layer.values.items():
+        if places is not None:
+            settings[path] = Setting(value, places[path], written=True)
+        else:
+            name, reason = getattr(layer, "name", ""), getattr(layer, "source", "")
+            settings[path] = Setting(value, f'profile "{name}"', reason)
+
+
+def give_way(settings: Settings, time_limit: Setting) -> list[Finding]:
+    """Move what nobody wrote out of the way; return what contradicts itself.
+
+    Args:
+        settings: The settings of one service, changed in place.
+        time_limit: The process's `agent.time_limit`.
+    """
+    findings = _limit_total(settings, time_limit)
+    for relation in RELATIONS:
+        findings += _relate(settings, relation)
+    return findings
+
+
+def _limit_total(settings: Settings, limit: Setting) -> list[Finding]:
+    total, most = settings["timeout.total"], limit.value
+    if most is None or _at_most(total.value, most):
+        return []
+    if total.written:
+        said = f"is longer than agent.time_limit = {_shown(most)}: the platform ends"
+        return [_finding("timeout.total", total, f"{said} the work first")]
+    settings["timeout.total"] = Setting(most, limit.source, "agent.time_limit", True)  # noqa: FBT003 - written
+    return []
+
+
+def _relate(settings: Settings, relation: _Relation) -> list[Finding]:
+    small, large = settings[relation.small], settings[relation.large]
+    if small.value is None or large.value is None:
+        return []
+    needed = _times(small.value, relation.factor)
+    if _at_most(needed, large.value):
+        return []
+    if not large.written:
+        reason = f"raised for {relation.small} = {_shown(small.value)}: {relation.why}"
+        settings[relation.large] = Setting(needed, large.source, reason)
+        return []
+    if not small.written:
+        if relation.lowers:
+            fitting = _times(large.value, 1 / relation.factor)
+            reason = f"lowered for {relation.large} = {_shown(large.value)}"
+            settings[relation.small] = Setting(fitting, small.source, reason)
+        return []
+    times = "" if relation.factor == 1 else f" times {relation.factor:g}"
+    said = (
+        f"is more than {relation.large} = {_shown(large.value)}"
+        f" ({large.source}): {relation.why}"
+    )
+    return [_finding(relation.small, small, f"{times.strip()} {said}".strip())]
+
+
+def _finding(path: str, setting: Setting, message: str) -> Finding:
+    value = BY_PATH[path].kind.show(setting.value)
+    if ":" not in setting.source and setting.source.startswith("RESILIENCE_"):
+        return Finding("", f"{setting.source}={value}", message)
+    return Finding(setting.source, f"{path} = {value}", message)
+
+
+def _times(value: Value, factor: float) -> float:
+    assert isinstance(value, (int, float))
+    return value * factor
+
+
+def _at_most(small: Value, large: Value) -> bool:
+    """Compare two limits; None stands for no limit."""
+    if large is None:
+        return True
+    if small is None:
+        return False
+    assert isinstance(small, (int, float))
+    assert isinstance(large, (int, float))
+    return small <= large
+
+
+def _shown(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
