@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from integrations.harness import HARNESSES
 
+from integrations.harness import HARNESSES
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.integrations import _patch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from integrations.harness import Harness
-
     from resilience_instrument.registry import ServicePolicies
 
 # Short pauses; everything else is as an app finds it, unless a test says so.

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from integrations.harness import Wish
 from loopback import (
     Close,
@@ -34,7 +35,6 @@ from loopback import (
     redirect,
     tarpit,
 )
-
 from resilience_instrument import CircuitBreakerOpenError, DeadlineExceededError
 from resilience_instrument.policies.deadline import CURRENT
 
@@ -656,7 +656,7 @@ def test_calls_of_telemetry_pass_untouched(
 def test_a_file_is_sent_again_from_where_it_stood(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
-    """requests can wind a file back; httpx cannot, so there it is sent once."""
+    """Requests can wind a file back; httpx cannot, so there it is sent once."""
     governed = govern()
     if hasattr(harness, "_run"):
         pytest.skip("an async client takes no plain file")

@@ -1,0 +1,56 @@
+"""The catalogue: names, labels and buckets that others build on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from resilience_instrument.signals import catalog
+
+# Rules and dashboards of many teams have these already: they stay as they are.
+KEPT = {
+    "api_request_total": ("service", "endpoint", "outcome"),
+    "api_request_duration_seconds": ("service", "endpoint"),
+    "api_retry_total": ("service", "endpoint", "attempt"),
+    "api_retry_success_total": ("service", "endpoint"),
+    "api_timeout_total": ("service", "endpoint"),
+    "circuit_breaker_state": ("service",),
+    "circuit_breaker_state_changes_total": ("service", "from_state", "to_state"),
+}
+
+
+def test_the_first_seven_keep_their_names_and_labels() -> None:
+    """They come first, in this order, with exactly these labels."""
+    first = {m.name: tuple(m.labels) for m in catalog.METRICS[:7]}
+
+    assert KEPT == first
+
+
+@pytest.mark.parametrize("metric", catalog.METRICS[7:], ids=lambda m: m.name)
+def test_our_own_metrics_say_so(metric: catalog.Metric) -> None:
+    """Whatever else we serve cannot clash with a metric of the app."""
+    assert metric.name.startswith("resilience_")
+
+
+@pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda m: m.name)
+def test_names_end_as_prometheus_asks(metric: catalog.Metric) -> None:
+    """Counters end with `_total`, nothing else does; the help is one sentence."""
+    assert (metric.kind == "counter") == metric.name.endswith("_total")
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", metric.name)
+    assert metric.help.endswith(".")
+
+
+def test_buckets_contain_those_of_existing_dashboards() -> None:
+    """A query for one of the usual seven bounds finds it; there are at most 20."""
+    assert {0.1, 0.5, 1, 2, 5, 10, 30} <= set(catalog.BUCKETS)
+    assert sorted(catalog.BUCKETS) == list(catalog.BUCKETS)
+    assert len(catalog.BUCKETS) <= 20
+
+
+def test_a_state_does_not_change_into_itself() -> None:
+    """Six transitions can occur, not nine."""
+    pairs = catalog.BREAKER_CHANGES.combinations()
+
+    assert 6 == len(pairs)
+    assert ("closed", "closed") not in pairs

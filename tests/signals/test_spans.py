@@ -1,0 +1,223 @@
+"""Spans: one for the call, one for each attempt, and nothing without a provider."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from fakes import a_call
+from resilience_instrument.events import Transition
+from resilience_instrument.signals.spans import SpanObserver
+from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
+
+GOOD = Judgement(Verdict.SUCCESS, Evidence.SUCCESS, status=200)
+MISSING = Judgement(Verdict.SUCCESS, Evidence.SUCCESS, status=404)
+BAD = Judgement(Verdict.TRANSIENT, Evidence.FAILURE, status=503, reason="503")
+LATE = Judgement(
+    Verdict.TRANSIENT, Evidence.FAILURE, timeout=Phase.READ, reason="ReadTimeout"
+)
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Record spans as an app with an SDK does."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return exporter
+
+
+def play(*judgements: Judgement | None, **facts: Any) -> Any:
+    """Tell an observer of a call whose attempts come to this, None is cancelled."""
+    observer = SpanObserver()
+    call = a_call(attributes=lambda: {"server.address": "pay.example"}, **facts)
+    carriers = []
+    observer.call_started(call)
+    for number, judgement in enumerate(judgements, start=1):
+        observer.attempt_started(call, number)
+        carriers.append(call.carrier)
+        if judgement is None:
+            observer.attempt_cancelled(call, number)
+        else:
+            observer.attempt_ended(call, number, judgement, 0.1)
+    last = judgements[-1] if judgements else None
+    outcome = "cancelled" if last is None else last.outcome
+    observer.call_ended(call, outcome, len(judgements), 0.2)
+    return carriers
+
+
+def test_each_attempt_is_a_client_span_below_the_call(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """Three spans: the call is internal, the attempts are numbered resends."""
+    play(BAD, GOOD)
+
+    first, second, call = exporter.get_finished_spans()
+    assert "resilience GET payment-api" == call.name
+    assert SpanKind.INTERNAL == call.kind
+    assert {"GET"} == {first.name, second.name}
+    assert {SpanKind.CLIENT} == {first.kind, second.kind}
+    assert first.parent is not None
+    assert first.parent.span_id == call.context.span_id
+    assert "http.request.resend_count" not in (first.attributes or {})
+    assert 1 == (second.attributes or {})["http.request.resend_count"]
+    assert "pay.example" == (second.attributes or {})["server.address"]
+
+
+def test_the_call_says_how_it_went(exporter: InMemorySpanExporter) -> None:
+    """Service, attempts and outcome are attributes of the call."""
+    play(BAD, GOOD)
+
+    call = exporter.get_finished_spans()[-1]
+    expected = {
+        "resilience.service": "payment-api",
+        "resilience.attempts": 2,
+        "resilience.outcome": "success",
+    }
+    assert expected == dict(call.attributes or {})
+    assert StatusCode.UNSET == call.status.status_code
+
+
+def test_each_attempt_has_a_traceparent_of_its_own(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """The next service sees which attempt called it."""
+    carriers = play(BAD, GOOD)
+
+    attempts = exporter.get_finished_spans()[:2]
+    ids = [f"{span.context.span_id:016x}" for span in attempts]
+    assert ids == [carrier["traceparent"].split("-")[2] for carrier in carriers]
+
+
+@pytest.mark.parametrize(
+    ("judgement", "kind", "status"),
+    [(BAD, "503", 503), (MISSING, "404", 404), (LATE, "timeout", None)],
+)
+def test_a_failed_attempt_is_an_error(
+    exporter: InMemorySpanExporter, judgement: Judgement, kind: str, status: int | None
+) -> None:
+    """Also a 404, as the conventions for clients have it."""
+    play(judgement)
+
+    attempt = exporter.get_finished_spans()[0]
+    attributes = attempt.attributes or {}
+    assert kind == attributes["error.type"]
+    assert status == attributes.get("http.response.status_code")
+    assert StatusCode.ERROR == attempt.status.status_code
+
+
+@pytest.mark.parametrize(
+    ("judgement", "expected"), [(BAD, StatusCode.ERROR), (MISSING, StatusCode.UNSET)]
+)
+def test_a_failed_call_is_an_error(
+    exporter: InMemorySpanExporter, judgement: Judgement, expected: StatusCode
+) -> None:
+    """The call as a whole failed; an answer that says no is no failure of it."""
+    play(judgement)
+
+    assert expected == exporter.get_finished_spans()[-1].status.status_code
+
+
+def test_a_cancelled_attempt_is_no_error(exporter: InMemorySpanExporter) -> None:
+    """Who cancels has reasons; its spans end all the same."""
+    play(None)
+
+    attempt, call = exporter.get_finished_spans()
+    assert StatusCode.UNSET == attempt.status.status_code
+    assert "cancelled" == (call.attributes or {})["resilience.outcome"]
+
+
+def test_what_happens_between_attempts_is_noted(exporter: InMemorySpanExporter) -> None:
+    """Retries, refusals and transitions are events of the call."""
+    observer, call = SpanObserver(), a_call()
+    observer.call_started(call)
+    observer.retry_scheduled(call, 2, 0.5, "503")
+    observer.retry_skipped(call, "budget")
+    observer.rejected(call, "breaker")
+    observer.transitioned(call, Transition("payment-api", "closed", "open"))
+    observer.call_ended(call, "rejected", 1, 0.1)
+
+    (span,) = exporter.get_finished_spans()
+    names = [event.name for event in span.events]
+    retry = span.events[0].attributes or {}
+    assert [
+        "resilience.retry",
+        "resilience.retry_skipped",
+        "resilience.rejected",
+        "resilience.breaker.transition",
+    ] == names
+    assert (2, 0.5) == (retry["resilience.attempt"], retry["resilience.delay"])
+    assert "open" == (span.attributes or {})["resilience.breaker.state"]
+    assert StatusCode.ERROR == span.status.status_code
+
+
+@pytest.mark.usefixtures("exporter")
+def test_the_context_is_as_it_was_afterwards() -> None:
+    """Spans of the app that follow are not below ours."""
+    before = trace.get_current_span()
+
+    play(BAD, None)
+
+    assert before is trace.get_current_span()
+
+
+def test_where_another_tracer_makes_client_spans_ours_are_left_out(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """Inside its span there is one for the call, and no header of ours."""
+    key = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+    token = context.attach(context.set_value(key, value=True))
+    try:
+        carriers = play(BAD, None)
+    finally:
+        context.detach(token)
+
+    (call,) = exporter.get_finished_spans()
+    assert SpanKind.INTERNAL == call.kind
+    assert [{}, {}] == carriers
+
+
+def test_an_unsampled_call_costs_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody records there are no spans of attempts."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider(sampler=ALWAYS_OFF))
+
+    assert [{}] == play(BAD)
+
+
+def test_without_a_provider_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API alone records nothing, and asking does not set a provider up."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+
+    assert [{}, {}] == play(BAD, None)
+    observer, call = SpanObserver(), a_call()
+    observer.rejected(call, "breaker")
+    observer.transitioned(call, Transition("payment-api", "closed", "open"))
+    assert trace._TRACER_PROVIDER is None
+
+
+def test_opentelemetry_is_not_loaded_for_an_app_without_it() -> None:
+    """An app that does not trace does not pay for the import."""
+    script = (
+        "import sys\n"
+        "from resilience_instrument.signals.spans import SpanObserver\n"
+        "from resilience_instrument.call import Call\n"
+        "SpanObserver().call_started(Call(library='x', service='s', endpoint='/',"
+        " operation='GET', repeatable=True))\n"
+        "print([m for m in sys.modules if m.startswith('opentelemetry')])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert "[]\n" == done.stdout
