@@ -86,7 +86,8 @@ It is used when somebody names it: `resilience-instrument --config FILE ...`, or
 `RESILIENCE_CONFIG=FILE`. With `auto` instead of a name, `resilience.toml` in the
 directory in which the command starts is used, if it is there.
 
-- `resilience check FILE` says all that is wrong with it, and exits 1 if there is anything.
+- `resilience check FILE` says all that is wrong with it, and exits 1 if there is
+  anything.
 - `resilience show URL` says what holds for a URL or a DSN, and where each value comes
   from.
 - `resilience schema` prints its JSON Schema, for editors.
@@ -232,26 +233,30 @@ def _cells(profile: profiles.Profile, paths: list[str]) -> list[str]:
     return cells
 
 
-PAGES: dict[Path, Callable[[], str]] = {
-    HERE / "metrics.md": metrics,
-    HERE / "configuration.md": configuration,
-    HERE / "profiles.md": profile_page,
-    PACKAGE / "schema.json": schema.text,
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics,
+    "configuration.md": configuration,
+    "profiles.md": profile_page,
 }
+
+
+def _files() -> dict[str, tuple[Path, str]]:
+    """Return the place and the content of every file, by the name that it has."""
+    found = {f"docs/{name}": (HERE / name, make()) for name, make in PAGES.items()}
+    found["the package's schema.json"] = (PACKAGE / "schema.json", schema.text())
+    return found
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write or check every page; return the exit code."""
     stale = []
-    for page, make in PAGES.items():
-        text = make()
+    for name, (file, text) in _files().items():
         if "--check" not in arguments:
-            page.write_text(text, encoding="utf-8")
-        elif not page.exists() or page.read_text(encoding="utf-8") != text:
-            stale.append(page)
-    for page in stale:
-        shown = page.relative_to(HERE.parent)
-        sys.stderr.write(f"{shown} is out of date; make docs writes it\n")
+            file.write_text(text, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            stale.append(name)
+    for name in stale:
+        sys.stderr.write(f"{name} is out of date; make docs writes it\n")
     return 1 if stale else 0
 
 

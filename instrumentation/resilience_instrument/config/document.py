@@ -270,7 +270,8 @@ class _Reader:
         try:
             return Pattern(text)
         except ValueError as error:
-            self._complain(path, f"no pattern: {error}", shown(text))
+            hidden = re.sub(r"//[^/]*@", "//***@", text)
+            self._complain(path, f"no pattern: {error}", shown(hidden))
             return None
 
     def _place(self, path: Path) -> str:
@@ -301,5 +302,7 @@ def shown(value: object) -> str:
     """Return a value as a file has it, cut short."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - one line

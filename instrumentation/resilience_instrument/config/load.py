@@ -100,7 +100,7 @@ def _left_out(plan: Plan) -> tuple[tuple[tuple[str, str], ...], list[Finding]]:
         library, colon, policy = str(item).partition(":")
         if not library or (colon and policy not in POLICIES):
             said = f"use library or library:policy, with {', '.join(POLICIES)}"
-            findings.append(Finding(found.source, f'disable "{item}"', said))
+            findings.append(Finding(found.source, f'agent.disable: "{item}"', said))
         pairs.append((library.strip(), policy))
     return tuple(pairs), findings
 

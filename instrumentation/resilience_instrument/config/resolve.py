@@ -62,10 +62,10 @@ class _Relation(NamedTuple):
 RELATIONS: Final = (
     _Relation("timeout.read", 1, "timeout.total", "one attempt must fit into the call"),
     _Relation(
-        "retry.base_delay", 1, "retry.max_delay", "the first pause is none too long"
+        "retry.base_delay", 1, "retry.max_delay", "no pause is longer than the longest"
     ),
     _Relation(
-        "breaker.open_for", 1, "breaker.open_max", "the first time is none too long"
+        "breaker.open_for", 1, "breaker.open_max", "no time is longer than the longest"
     ),
     _Relation(
         "timeout.read",
