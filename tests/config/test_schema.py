@@ -69,7 +69,7 @@ def test_the_page_has_every_key_with_default_and_source() -> None:
 
 def allowed(node: dict[str, Any], path: str) -> set[str]:
     """Return every key that a schema's node allows, by path."""
-    found = set()
+    found: set[str] = set()
     for name, inner in node["properties"].items():
         place = f"{path}.{name}" if path else name
         found |= allowed(inner, place) if "properties" in inner else {place}
