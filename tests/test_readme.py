@@ -35,7 +35,7 @@ FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 SAMPLE = re.compile(r"([a-z]+_[a-z_]+)(?:\{(.*)\})? (?:[-+0-9.e]+|\.\.\.)")
 LABEL = re.compile(r'(\w+)="[^"]*"')
-PATIENCE = 60
+PATIENCE = 100
 
 
 def labels_of_samples() -> dict[str, set[str]]:
