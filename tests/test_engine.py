@@ -149,6 +149,15 @@ def test_a_probe_under_way_is_named_in_the_refusal() -> None:
     assert str(refused).endswith("; a probe is under way")
 
 
+def test_an_order_is_named_in_the_refusal() -> None:
+    """Who forced the circuit open wants to be found."""
+    world = World(service_settings(BREAKER_MODE="forced_open"))
+
+    refused = error(world.play(works()))
+
+    assert "circuit of payment-api was opened by order" == str(refused)
+
+
 def test_changes_of_the_circuit_are_told() -> None:
     """Opening, probing and closing are told in this order, once each."""
     world = World(service_settings(RETRY_MAX_ATTEMPTS=1))

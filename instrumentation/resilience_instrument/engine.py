@@ -192,7 +192,12 @@ class _Execution:
             raise
         now = self._clock.monotonic()
         transition = breaker.record(
-            permit, judgement.evidence, now, judgement.reason, judgement.retry_after
+            permit,
+            judgement.evidence,
+            now,
+            judgement.reason,
+            judgement.retry_after,
+            slow=judgement.timeout is not None,
         )
         self._observer.attempt_ended(self._call, number, judgement, now - begun)
         if transition is not None:
@@ -242,14 +247,17 @@ class _Refusal:
 
 
 def _open_error(service: str, rejection: Rejection) -> CircuitBreakerOpenError:
-    failures, last = rejection.failures, rejection.last_error
+    if not rejection.cause:
+        return CircuitBreakerOpenError(
+            f"circuit of {service} was opened by order", service=service
+        )
     after = f"next try in {rejection.retry_after:.1f} s"
     if rejection.retry_after <= 0:
         after = "a probe is under way"
     return CircuitBreakerOpenError(
-        f"circuit of {service} is open after {failures} failures in a row"
-        f" (last: {last}); {after}",
+        f"circuit of {service} is open after {rejection.cause}"
+        f" (last: {rejection.last_error}); {after}",
         service=service,
         retry_after=rejection.retry_after,
-        last_error=last,
+        last_error=rejection.last_error,
     )

@@ -47,6 +47,7 @@ class Transition(NamedTuple):
         failures: Failures in a row that led to it, 0 where none did.
         last_error: A word for the last failure, empty if there was none.
         open_for: Seconds for which an open circuit refuses, 0 for other states.
+        cause: Why it opened, to be read after "open after"; else empty.
     """
 
     service: str
@@ -55,6 +56,7 @@ class Transition(NamedTuple):
     failures: int = 0
     last_error: str = ""
     open_for: float = 0.0
+    cause: str = ""
 
 
 class Observer(Protocol):

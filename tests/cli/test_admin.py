@@ -187,9 +187,9 @@ def test_a_profile_of_the_environment_says_so(
 ) -> None:
     """It holds for everything."""
     monkeypatch.setenv("RESILIENCE_PROFILE", "batch")
-    monkeypatch.setenv("RESILIENCE_ENABLED", "0")
+    Path("r.toml").write_text("[defaults]\nenabled = false", encoding="utf-8")
 
-    assert 0 == admin.main(["show", "https://files.example.com/"])
+    assert 0 == admin.main(["show", "https://a.example.com/", "--config", "r.toml"])
 
     said = capsys.readouterr().out
     assert "named at RESILIENCE_PROFILE" in said

@@ -34,6 +34,11 @@ def test_silence_means_the_defaults() -> None:
         service.retry.budget_min,
         service.retry.budget_window,
     )
+    assert (0.5, 30.0, 20) == (
+        service.breaker.failure_rate,
+        service.breaker.window,
+        service.breaker.min_calls,
+    )
     assert (5, 30.0, 60.0, 2.0, 0.2, 1, 2, 10.0) == (
         service.breaker.consecutive,
         service.breaker.open_for,
@@ -103,6 +108,21 @@ def test_variables_are_read_by_section_and_key() -> None:
         ({"TIME_LIMIT": "29"}, "timeout.total", 29.0),
         ({"BREAKER_PROBE_LEASE": "1"}, "timeout.read", 10.0),
         ({"TIMEOUT_READ": "off"}, "timeout.total", 30.0),
+        ({"TIMEOUT_READ": "1"}, "breaker.probe_lease", 5.0),
+        ({"TIMEOUT_READ": "60"}, "breaker.window", 120.0),
+        ({"BREAKER_WINDOW": "10"}, "breaker.window", 10.0),
+        ({"BREAKER_WINDOW": "10"}, "timeout.read", 10.0),
+        ({"BREAKER_SLOW_RATE": "0.9"}, "breaker.slow_after", 8.0),
+        (
+            {"BREAKER_SLOW_RATE": "0.9", "TIMEOUT_READ": "off"},
+            "breaker.slow_after",
+            8.0,
+        ),
+        (
+            {"BREAKER_SLOW_RATE": "0.9", "BREAKER_SLOW_AFTER": "2"},
+            "breaker.slow_after",
+            2.0,
+        ),
     ],
 )
 def test_what_nobody_wrote_gives_way(
@@ -115,6 +135,29 @@ def test_what_nobody_wrote_gives_way(
 
     section, _, name = key.partition(".")
     assert expected == getattr(getattr(settings, section), name)
+
+
+def test_rules_of_the_breaker_can_be_switched() -> None:
+    """Each by its own variable; `off` is no rule."""
+    breaker = from_environment(
+        {
+            "RESILIENCE_BREAKER_CONSECUTIVE": "off",
+            "RESILIENCE_BREAKER_FAILURE_RATE": "off",
+            "RESILIENCE_BREAKER_COUNT_WINDOW": "5",
+            "RESILIENCE_BREAKER_COUNT_FAILURES": "3",
+            "RESILIENCE_BREAKER_SLOW_INFLIGHT": "1",
+            "RESILIENCE_BREAKER_MODE": "shadow",
+        }
+    ).defaults.breaker
+
+    assert (None, None, 5, 3, True, "shadow") == (
+        breaker.consecutive,
+        breaker.failure_rate,
+        breaker.count_window,
+        breaker.count_failures,
+        breaker.slow_inflight,
+        breaker.mode,
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,6 +189,10 @@ def test_ports_are_one_or_a_range_or_none(text: str, ports: range) -> None:
         ("RETRY_MAX_ATTEMPTS", "0", "use a whole number from 1 to 10"),
         ("RETRY_MAX_ATTEMPTS", "2.5", "use a whole number from 1 to 10"),
         ("BREAKER_CONSECUTIVE", "0", "use a whole number from 1 to 1000"),
+        ("BREAKER_FAILURE_RATE", "0", 'use a number from 0.001 to 1, or "off"'),
+        ("BREAKER_COUNT_WINDOW", "0", "use a whole number from 1 to 1000"),
+        ("BREAKER_SLOW_INFLIGHT", "perhaps", "use true or false"),
+        ("BREAKER_MODE", "on", 'use "enforce", "shadow", "forced_open" or "disabled"'),
         ("METRICS_PORT", "http", "use a port such as 9469"),
         ("METRICS_PORT", "70000", "use a port such as 9469"),
         ("METRICS_PORT", "9479-9469", "use a port such as 9469"),
@@ -180,6 +227,27 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str, fix: str) 
             (
                 "RESILIENCE_BREAKER_OPEN_FOR=30: is more than breaker.open_max = 5"
                 " (RESILIENCE_BREAKER_OPEN_MAX): no time is longer than the longest"
+            ),
+        ),
+        (
+            {"BREAKER_WINDOW": "19", "TIMEOUT_READ": "10"},
+            (
+                "RESILIENCE_TIMEOUT_READ=10: 2 times it is more than breaker.window = 19"
+                " (RESILIENCE_BREAKER_WINDOW): a window must hold two attempts"
+            ),
+        ),
+        (
+            {"BREAKER_COUNT_FAILURES": "3"},
+            (
+                "RESILIENCE_BREAKER_COUNT_FAILURES=3: is more than"
+                ' breaker.count_window = "off" (default)'
+            ),
+        ),
+        (
+            {"BREAKER_COUNT_FAILURES": "3", "BREAKER_COUNT_WINDOW": "2"},
+            (
+                "RESILIENCE_BREAKER_COUNT_FAILURES=3: is more than"
+                " breaker.count_window = 2 (RESILIENCE_BREAKER_COUNT_WINDOW)"
             ),
         ),
         (

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 OTHERS: Final = frozenset(
     {
         CONFIG,
+        "RESILIENCE_ENABLED",
         activation.ACTIVE,
         activation.PREFIX,
         activation.PYTHON,

@@ -48,6 +48,21 @@ BUDGET_WINDOW: Final = 10.0
 # Five in a row: pybreaker's and Envoy's default.
 CONSECUTIVE: Final = 5
 
+# Half of at least twenty in half a minute: Hystrix's numbers over Polly's window.
+# Sees the outage of one server among several, which is never a row of failures.
+FAILURE_RATE: Final = 0.5
+WINDOW: Final = 30.0
+MIN_CALLS: Final = 20
+
+# Where slow attempts are looked at (nowhere unless asked for): resilience4j has a
+# rate of 1.0, which never trips; these notice before everything is slow.
+SLOW_RATE: Final = 0.8
+SLOW_SHARE_OF_READ: Final = 0.8
+
+# Where traffic comes back step by step (nowhere unless asked for): ten steps over
+# fifteen seconds, joylive-agent's recovery.
+RAMP_STEP: Final = 1.5
+
 # Half a minute, doubled once if the service does not come back; a fifth of
 # chance keeps many clients from probing in the same second.
 OPEN_FOR: Final = 30.0
@@ -60,7 +75,8 @@ PROBES: Final = 1
 SUCCESSES_TO_CLOSE: Final = 2
 
 # A probe that says nothing for as long as an attempt may take has lost its turn.
-PROBE_LEASE: Final = 10.0
+# That time follows the read timeout; this is the least of it.
+PROBE_LEASE_LEAST: Final = 5.0
 
 # -- metrics ----------------------------------------------------------------
 

@@ -124,6 +124,7 @@ SECTIONS: Final = (
 )
 
 _LIMIT: Final = OrOff(Seconds())
+_SHARE: Final = OrOff(Number(0.001, 1))
 
 _OWN: Final = (
     Key(
@@ -131,8 +132,10 @@ _OWN: Final = (
         "enabled",
         Flag(),
         True,  # noqa: FBT003 - the default, as the field's name says
-        "false: calls pass as if the agent were not there",
+        "false: calls pass as if the agent were not there; `RESILIENCE_ENABLED=0` keeps"
+        " it away altogether",
         "the agent was asked for",
+        variable=False,
     ),
     Key(
         "",
@@ -292,7 +295,7 @@ _BREAKER: Final = (
     Key(
         "breaker",
         "consecutive",
-        Whole(1, 1000),
+        OrOff(Whole(1, 1000)),
         defaults.CONSECUTIVE,
         "failed attempts in a row that open it",
         "pybreaker and Envoy",
@@ -350,10 +353,100 @@ _BREAKER: Final = (
         "breaker",
         "probe_lease",
         Seconds(),
-        defaults.PROBE_LEASE,
+        defaults.PROBE_LEASE_LEAST,
         "seconds after which a probe without an answer loses its place",
-        "as long as an attempt may take",
+        "a probe may take as long as an attempt",
         derived="never below `timeout.read`",
+    ),
+    Key(
+        "breaker",
+        "failure_rate",
+        _SHARE,
+        defaults.FAILURE_RATE,
+        "share of failures in a window that opens it as well; reached is enough",
+        "Hystrix: sees the outage of one server among several",
+    ),
+    Key(
+        "breaker",
+        "window",
+        OrOff(Seconds()),
+        defaults.WINDOW,
+        "seconds over which shares are looked at",
+        "Polly",
+        derived="never below twice `timeout.read`",
+    ),
+    Key(
+        "breaker",
+        "min_calls",
+        Whole(1, 1_000_000),
+        defaults.MIN_CALLS,
+        "attempts in a window below which no share means anything",
+        "Hystrix",
+    ),
+    Key(
+        "breaker",
+        "count_window",
+        OrOff(Whole(1, 1000)),
+        None,
+        "attempts over which shares are looked at as well",
+        "a window in time serves most",
+    ),
+    Key(
+        "breaker",
+        "count_failures",
+        OrOff(Whole(1, 1000)),
+        None,
+        "failures among the last `count_window` attempts that open it",
+        "failures in a row serve most",
+    ),
+    Key(
+        "breaker",
+        "slow_rate",
+        _SHARE,
+        None,
+        "share of slow attempts in a window that opens it as well",
+        f"slow is not dead; who asks for it does well with {defaults.SLOW_RATE:g}",
+    ),
+    Key(
+        "breaker",
+        "slow_after",
+        OrOff(Seconds()),
+        None,
+        "seconds from which on an attempt is slow",
+        "only where `breaker.slow_rate` is on",
+        derived=f"then {defaults.SLOW_SHARE_OF_READ:g} of `timeout.read`",
+    ),
+    Key(
+        "breaker",
+        "slow_inflight",
+        Flag(),
+        False,  # noqa: FBT003 - as above
+        "count attempts as slow before they have ended",
+        "each attempt is counted once it is over",
+    ),
+    Key(
+        "breaker",
+        "ramp_steps",
+        Whole(0, 1000),
+        0,
+        "steps in which a closed circuit gets its traffic back; 0: all at once",
+        "two probes have succeeded by then",
+    ),
+    Key(
+        "breaker",
+        "ramp_step",
+        Seconds(),
+        defaults.RAMP_STEP,
+        "seconds that each of these steps lasts",
+        "with ten steps, joylive-agent's recovery",
+    ),
+    Key(
+        "breaker",
+        "mode",
+        Choice("enforce", "shadow", "forced_open", "disabled"),
+        "enforce",
+        "enforce; shadow: look on; forced_open: refuse all; disabled: let all through",
+        "it was asked for",
     ),
 )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from resilience_instrument.config import defaults
+
 if TYPE_CHECKING:
     from resilience_instrument.config.plan import Plan
 
@@ -15,6 +17,9 @@ Jitter: TypeAlias = Literal["full"]
 
 Mode: TypeAlias = Literal["enforce", "observe"]
 """Act, or only measure and decide."""
+
+BreakerMode: TypeAlias = Literal["enforce", "shadow", "forced_open", "disabled"]
+"""Act; look on and count what would be refused; refuse all; let all through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class RetrySettings:
 class BreakerSettings:
     """When a circuit opens, for how long, and what closes it.
 
+    It opens as soon as one of its rules is met; None switches a rule off. A share
+    is met when it is reached: 10 failures in 20 attempts are a rate of 0.5.
+
     Attributes:
         consecutive: Failed attempts in a row that open it.
         open_for: Seconds for which it refuses the first time.
@@ -72,9 +80,21 @@ class BreakerSettings:
         probes: Attempts let through at once while it is half open.
         successes_to_close: Probes in a row that must succeed.
         probe_lease: Seconds after which a probe without an answer loses its place.
+        failure_rate: Share of failures in a window that opens it.
+        window: Seconds over which shares are looked at.
+        min_calls: Attempts in a window below which no share means anything.
+        count_window: Attempts over which shares are looked at as well.
+        count_failures: Failures among these that open it, however few there are.
+        slow_rate: Share of slow attempts in a window that opens it.
+        slow_after: Seconds from which on an attempt is slow.
+        slow_inflight: Whether attempts are slow before they have ended.
+        ramp_steps: Steps in which a closed circuit gets its traffic back; 0 for all
+            at once.
+        ramp_step: Seconds that each of these steps lasts.
+        mode: Whether it acts.
     """
 
-    consecutive: int
+    consecutive: int | None
     open_for: float
     open_max: float
     open_growth: float
@@ -82,6 +102,17 @@ class BreakerSettings:
     probes: int
     successes_to_close: int
     probe_lease: float
+    failure_rate: float | None = defaults.FAILURE_RATE
+    window: float | None = defaults.WINDOW
+    min_calls: int = defaults.MIN_CALLS
+    count_window: int | None = None
+    count_failures: int | None = None
+    slow_rate: float | None = None
+    slow_after: float | None = None
+    slow_inflight: bool = False
+    ramp_steps: int = 0
+    ramp_step: float = defaults.RAMP_STEP
+    mode: BreakerMode = "enforce"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from resilience_instrument.config import defaults
 from resilience_instrument.config.findings import Finding
 from resilience_instrument.config.keys import BY_PATH, PROCESS_KEYS, SERVICE_KEYS
 
@@ -74,6 +75,13 @@ RELATIONS: Final = (
         "a probe may take as long as an attempt",
         lowers=False,
     ),
+    _Relation(
+        "timeout.read",
+        2,
+        "breaker.window",
+        "a window must hold two attempts",
+        lowers=False,
+    ),
 )
 """What must hold between two keys of one service."""
 
@@ -123,7 +131,31 @@ def give_way(settings: Settings, time_limit: Setting) -> list[Finding]:
     findings = _limit_total(settings, time_limit)
     for relation in RELATIONS:
         findings += _relate(settings, relation)
-    return findings
+    _derive_slowness(settings)
+    return findings + _count_failures(settings)
+
+
+def _derive_slowness(settings: Settings) -> None:
+    """Say from when on an attempt is slow, where somebody wants to know."""
+    wanted, after = settings["breaker.slow_rate"], settings["breaker.slow_after"]
+    if wanted.value is not None and after.value is None:
+        read = settings["timeout.read"].value
+        share = defaults.SLOW_SHARE_OF_READ
+        slow = _times(defaults.READ if read is None else read, share)
+        reason = f"{share:g} of timeout.read"
+        settings["breaker.slow_after"] = Setting(slow, DEFAULT, reason)
+
+
+def _count_failures(settings: Settings) -> list[Finding]:
+    """Find more failures than there are attempts to look at."""
+    least, among = settings["breaker.count_failures"], settings["breaker.count_window"]
+    if least.value is None or (
+        among.value is not None and _at_most(least.value, among.value)
+    ):
+        return []
+    shown = BY_PATH["breaker.count_window"].kind.show(among.value)
+    said = f"is more than breaker.count_window = {shown} ({among.source})"
+    return [_finding("breaker.count_failures", least, said)]
 
 
 def _limit_total(settings: Settings, limit: Setting) -> list[Finding]:
@@ -154,12 +186,10 @@ def _relate(settings: Settings, relation: _Relation) -> list[Finding]:
             reason = f"lowered for {relation.large} = {_shown(large.value)}"
             settings[relation.small] = Setting(fitting, small.source, reason)
         return []
-    times = "" if relation.factor == 1 else f" times {relation.factor:g}"
-    said = (
-        f"is more than {relation.large} = {_shown(large.value)}"
-        f" ({large.source}): {relation.why}"
-    )
-    return [_finding(relation.small, small, f"{times.strip()} {said}".strip())]
+    times = "" if relation.factor == 1 else f"{relation.factor:g} times it "
+    bound = f"{relation.large} = {_shown(large.value)} ({large.source})"
+    said = f"{times}is more than {bound}: {relation.why}"
+    return [_finding(relation.small, small, said)]
 
 
 def _finding(path: str, setting: Setting, message: str) -> Finding:
