@@ -25,6 +25,8 @@ SkipReason: TypeAlias = Literal[
     "transaction",
     "attempts",
     "open",
+    "bulkhead",
+    "throttle",
 ]
 """Why a transient failure was not retried."""
 

@@ -232,8 +232,8 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str, fix: str) 
         (
             {"BREAKER_WINDOW": "19", "TIMEOUT_READ": "10"},
             (
-                "RESILIENCE_TIMEOUT_READ=10: 2 times it is more than breaker.window = 19"
-                " (RESILIENCE_BREAKER_WINDOW): a window must hold two attempts"
+                "RESILIENCE_TIMEOUT_READ=10: 2 times it is more than breaker.window"
+                " = 19 (RESILIENCE_BREAKER_WINDOW): a window must hold two attempts"
             ),
         ),
         (

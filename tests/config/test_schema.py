@@ -56,14 +56,16 @@ def test_the_file_in_the_package_is_the_schema() -> None:
 def test_the_page_has_every_key_with_default_and_source() -> None:
     """And every variable."""
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    titles = {section.name: section.title for section in keys.SECTIONS}
+    chapters = {text.partition("\n")[0]: text for text in page.split("\n## ")}
 
     for key in keys.KEYS:
-        row = next(
-            line
-            for line in page.splitlines()
-            if line.startswith(f"| `{key.name}` |") and key.help in line
-        )
-        assert key.source in row
+        chapter = chapters[titles[key.section]]
+        row = next(x for x in chapter.splitlines() if x.startswith(f"| `{key.name}`"))
+        default = key.kind.show(key.default).strip('"')
+        assert row.startswith(f"| `{key.name}` | `{default or ' '}`")
+        assert key.help in row
+        assert row.endswith(f" | {key.source} |")
         assert (f"`{key.env}`" in row) == key.variable
 
 

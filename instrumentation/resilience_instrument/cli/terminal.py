@@ -33,7 +33,15 @@ def has_colours() -> bool:
 
 def print_json(content: object) -> None:
     """Print for a machine."""
-    print(json.dumps(content, indent=2))
+    print(json.dumps(content, indent=2, default=_listed))
+
+
+def _listed(value: object) -> object:
+    """Return a set, which JSON does not have, as a list."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    message = f"{type(value).__name__} cannot be printed"
+    raise TypeError(message)
 
 
 def print_table(rows: Iterable[Sequence[str]], indent: str = "") -> None:

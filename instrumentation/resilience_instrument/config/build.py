@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilience_instrument.config.findings import Finding
 from resilience_instrument.config.model import (
+    AdaptiveSettings,
     BreakerSettings,
+    BulkheadSettings,
     CacheFallback,
     FallbackSettings,
+    HedgeSettings,
     RetrySettings,
     ServiceSettings,
     StaticFallback,
+    ThrottleSettings,
     Timeouts,
 )
 
@@ -30,6 +34,10 @@ MODELS: Final[Mapping[str, type[Any]]] = {
     "timeout": Timeouts,
     "retry": RetrySettings,
     "breaker": BreakerSettings,
+    "bulkhead": BulkheadSettings,
+    "throttle": ThrottleSettings,
+    "adaptive": AdaptiveSettings,
+    "hedge": HedgeSettings,
 }
 """The sections whose keys are the fields of a model."""
 

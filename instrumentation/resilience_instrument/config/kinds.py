@@ -375,6 +375,67 @@ class Texts:
 
 
 @final
+class Names:
+    """A set of texts; in a variable they are parted by commas.
+
+    Args:
+        wanted: What it has to be.
+    """
+
+    __slots__ = ("_texts", "wanted")
+
+    def __init__(self, wanted: str) -> None:
+        self.wanted = wanted
+        self._texts = Texts(wanted)
+
+    def read(self, value: object) -> frozenset[str]:
+        """Read a list of texts."""
+        return frozenset(self._texts.read(value))
+
+    def parse(self, text: str) -> frozenset[str]:
+        """Read what stands between commas."""
+        return frozenset(self._texts.parse(text))
+
+    def schema(self) -> Schema:
+        """Return the schema of a list."""
+        return self._texts.schema()
+
+    def show(self, value: Value) -> str:
+        """Return it as TOML has it, sorted."""
+        names = value if isinstance(value, frozenset) else ()
+        return self._texts.show(tuple(sorted(map(str, names))))
+
+
+@final
+class Statuses:
+    """A set of HTTP statuses; in a variable they are parted by commas."""
+
+    __slots__ = ()
+
+    wanted = "a list of statuses such as [502, 503]"
+
+    def read(self, value: object) -> frozenset[int]:
+        """Read a list of statuses."""
+        if not isinstance(value, list):
+            raise ValueError  # noqa: TRY004 - as above
+        status = Whole(100, 599)
+        return frozenset(status.read(item) for item in value)
+
+    def parse(self, text: str) -> frozenset[int]:
+        """Read what stands between commas."""
+        return self.read([int(part) for part in text.split(",") if part.strip()])
+
+    def schema(self) -> Schema:
+        """Return the schema of a list of statuses."""
+        return {"type": "array", "items": Whole(100, 599).schema()}
+
+    def show(self, value: Value) -> str:
+        """Return it as TOML has it, sorted."""
+        statuses = value if isinstance(value, frozenset) else ()
+        return f"[{', '.join(map(str, sorted(statuses)))}]"
+
+
+@final
 class Ports:
     """A port, a range of ports, or 0 for none."""
 

@@ -69,6 +69,9 @@ RELATIONS: Final = (
         "breaker.open_for", 1, "breaker.open_max", "no time is longer than the longest"
     ),
     _Relation(
+        "bulkhead.limit", 1, "bulkhead.limit_max", "no limit is above the highest"
+    ),
+    _Relation(
         "timeout.read",
         1,
         "breaker.probe_lease",

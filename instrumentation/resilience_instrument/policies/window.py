@@ -65,13 +65,24 @@ class TimeWindow:
 
     Args:
         seconds: The length.
+        buckets: Its parts.
     """
 
-    __slots__ = ("_counts", "_head", "_width", "edge", "failures", "slow", "total")
+    __slots__ = (
+        "_buckets",
+        "_counts",
+        "_head",
+        "_width",
+        "edge",
+        "failures",
+        "slow",
+        "total",
+    )
 
-    def __init__(self, seconds: float) -> None:
-        self._width = seconds / BUCKETS
-        self._counts = [[0, 0, 0] for _ in range(BUCKETS)]
+    def __init__(self, seconds: float, buckets: int = BUCKETS) -> None:
+        self._buckets = buckets
+        self._width = seconds / buckets
+        self._counts = [[0, 0, 0] for _ in range(buckets)]
         self._head: int | None = None
         self.edge = float("-inf")
         """The time at which the newest bucket ends."""
@@ -84,9 +95,9 @@ class TimeWindow:
         if now < self.edge:
             return
         entered = int(now // self._width)
-        head = entered - BUCKETS if self._head is None else self._head
-        for index in range(max(head + 1, entered - BUCKETS + 1), entered + 1):
-            counts = self._counts[index % BUCKETS]
+        head = entered - self._buckets if self._head is None else self._head
+        for index in range(max(head + 1, entered - self._buckets + 1), entered + 1):
+            counts = self._counts[index % self._buckets]
             self.total -= counts[0]
             self.failures -= counts[1]
             self.slow -= counts[2]
@@ -102,19 +113,19 @@ class TimeWindow:
     def resized(self, seconds: float, now: float) -> TimeWindow:
         """Return a window of another length that remembers what fits into it."""
         self.roll(now)
-        other = TimeWindow(seconds)
+        other = TimeWindow(seconds, self._buckets)
         other.roll(now)
         newest, head = other._head or 0, self._head or 0
-        for index in range(head - BUCKETS + 1, head + 1):
+        for index in range(head - self._buckets + 1, head + 1):
             # Where the bucket lies is known to its own width: take its end.
             end = min(now, (index + 1) * self._width)
             place = int(end // other._width)
-            if place > newest - BUCKETS:
-                other._put(place, *self._counts[index % BUCKETS])
+            if place > newest - self._buckets:
+                other._put(place, *self._counts[index % self._buckets])
         return other
 
     def _put(self, index: int, total: int, failures: int, slow: int) -> None:
-        counts = self._counts[index % BUCKETS]
+        counts = self._counts[index % self._buckets]
         counts[0] += total
         counts[1] += failures
         counts[2] += slow
