@@ -7,9 +7,13 @@ never dropped, since it would be forgotten that the service is down.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import threading
 from typing import TYPE_CHECKING, Final, final
 
+from resilience_instrument.config.match import destination
+from resilience_instrument.config.model import Timeouts
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
 from resilience_instrument.policies.budget import budget_for
@@ -19,18 +23,29 @@ from resilience_instrument.policies.throttle import Throttle
 from resilience_instrument.policies.timeout import shorter
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.model import BulkheadSettings, ServiceSettings
+    from resilience_instrument.config.match import Destination
+    from resilience_instrument.config.model import (
+        AgentSettings,
+        BulkheadSettings,
+        ServiceSettings,
+    )
+    from resilience_instrument.config.plan import Plan
 
 LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
+
+_NO_LIMITS: Final = Timeouts(None, None, None, None, None)
 
 
 @final
 class ServicePolicies:
     """The settings of one service and the state of its policies.
+
+    A call keeps the object that it began with. Objects of one service differ in
+    their settings (a health check, another library, a newer file) and share state.
 
     What is None or false is off. `adaptive` has one estimate for calls that may have
     an effect and one for those that may be repeated, in this order.
@@ -45,11 +60,13 @@ class ServicePolicies:
         "gated",
         "hedges",
         "latencies",
+        "plan",
         "revises",
         "service",
         "settings",
         "throttle",
         "used",
+        "views",
     )
 
     def __init__(self, service: str, settings: ServiceSettings, clock: Clock) -> None:
@@ -57,6 +74,10 @@ class ServicePolicies:
         self._clock = clock
         self.breaker = Breaker(service, settings.breaker, clock.uniform)
         self.used = clock.monotonic()
+        self.plan: Plan | None = None
+        """The plan that the settings come from."""
+        self.views: dict[tuple[int, str], ServicePolicies] = {}
+        """The same service by other settings of the same plan."""
         self._adopt(settings, None)
 
     def reconfigure(self, settings: ServiceSettings) -> None:
@@ -65,6 +86,24 @@ class ServicePolicies:
         if settings.breaker != before.breaker:
             self.breaker.reconfigure(settings.breaker, self._clock.monotonic())
         self._adopt(settings, before)
+
+    def renewed(self, settings: ServiceSettings, plan: Plan) -> ServicePolicies:
+        """Return the same service by the settings of a newer plan, state kept."""
+        new = copy.copy(self)
+        new.plan = plan
+        new.views = {}
+        new.reconfigure(settings)
+        return new
+
+    def by(self, settings: ServiceSettings) -> ServicePolicies:
+        """Return the same service, state and all, for calls by other settings."""
+        twin = copy.copy(self)
+        twin.views = {}
+        shared = self.budget, self.bulkhead, self.throttle, self.gated
+        twin._adopt(settings, self.settings)  # noqa: SLF001 - its own class
+        # One budget, one bulkhead and, as it was copied, one circuit for all calls.
+        twin.budget, twin.bulkhead, twin.throttle, twin.gated = shared
+        return twin
 
     def renew_locks(self) -> None:
         """Replace every lock, in a child that was just forked."""
@@ -127,7 +166,16 @@ class Registry:
         limit: How many services are kept.
     """
 
-    __slots__ = ("_clock", "_limit", "_lock", "_services", "settings")
+    __slots__ = (
+        "_clock",
+        "_destinations",
+        "_limit",
+        "_lock",
+        "_services",
+        "_whole",
+        "look",
+        "settings",
+    )
 
     def __init__(
         self, settings: ServiceSettings, clock: Clock, limit: int = LIMIT
@@ -137,20 +185,128 @@ class Registry:
         self._limit = limit
         self._lock = threading.Lock()
         self._services: dict[Hashable, ServicePolicies] = {}
+        self._whole: AgentSettings | None = None
+        self._destinations: dict[str, Destination] = {}
+        self.look: Callable[[float], None] = _look_away
+        """Is told the time before each call, to see whether the file has changed."""
 
-    def policies(self, service: str, route: Hashable = None) -> ServicePolicies:
-        """Return the policies of `service`, made at the first call.
+    def adopt(self, whole: AgentSettings) -> None:
+        """Let these settings hold from the next call on; circuits are kept."""
+        self.settings = whole.defaults
+        self._whole = whole
+
+    def policies(  # noqa: PLR0913 - what a room knows about a call
+        self,
+        service: str,
+        route: Hashable = None,
+        settings: ServiceSettings | None = None,
+        *,
+        to: Destination | None = None,
+        library: str = "",
+        upload: bool = False,
+    ) -> ServicePolicies:
+        """Return the policies of a call, made at the first one to its service.
 
         Args:
-            service: The name of the service.
+            service: The name of the service, where none is configured.
             route: How it is reached, such as a proxy. A dead proxy must not open
                 the circuit of the service behind it.
+            settings: What governs it where there is no plan.
+            to: Where the call goes; without it, `service` is read as a URL.
+            library: The library through which it goes.
+            upload: Whether its body makes it an upload.
         """
+        now = self._clock.monotonic()
+        self.look(now)
+        whole = self._whole
+        if whole is None:
+            return self._state(service, route, settings or self.settings, None)
+        plan = whole.plan
+        match = plan.find(to or self._destination(service), upload=upload)
+        service = match.service or service
+        found = self._state(service, route, match.settings, plan)
+        if found.plan is not plan:
+            found = self._renewed(found, (service, route), match.settings, plan)
+        found.used = now
+        if match.own is found.settings and not (whole.left_out or whole.disabled):
+            return found
+        return self._view(found, match.own, library, whole)
+
+    def is_upload(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request with these headers sends a large body."""
+        whole = self._whole
+        if whole is None:
+            return False
+        length = headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+        return whole.plan.rules.is_upload(size, headers.get("Content-Type", ""))
+
+    def _state(
+        self,
+        service: str,
+        route: Hashable,
+        settings: ServiceSettings,
+        plan: Plan | None,
+    ) -> ServicePolicies:
+        """Return what is kept of a service."""
         key = (service, route)
         found = self._services.get(key)
         if found is None:
             with self._lock:
-                found = self._services.get(key) or self._make_locked(service, key)
+                found = self._services.get(key)
+                if found is None:
+                    found = self._make_locked(service, key, settings)
+                    found.plan = plan
+        return found
+
+    def _renewed(
+        self,
+        old: ServicePolicies,
+        key: Hashable,
+        settings: ServiceSettings,
+        plan: Plan,
+    ) -> ServicePolicies:
+        """Return a service by the settings of a new plan, its circuit kept."""
+        with self._lock:
+            current = self._services.get(key, old)
+            newest = self._whole is not None and self._whole.plan is plan
+            if current.plan is plan or not newest:
+                # Somebody else was faster, or there is a newer plan by now.
+                return current
+            new = current.renewed(settings, plan)
+            if key in self._services:
+                self._services[key] = new
+        return new
+
+    def _view(
+        self,
+        found: ServicePolicies,
+        settings: ServiceSettings,
+        library: str,
+        whole: AgentSettings,
+    ) -> ServicePolicies:
+        """Return the same service by other settings, made once."""
+        # The plan keeps its settings, so that an identity stays one.
+        key = (id(settings), library)
+        view = found.views.get(key)
+        if view is None:
+            left_out = {policy for name, policy in whole.left_out if name == library}
+            if library in whole.disabled:
+                settings = dataclasses.replace(settings, enabled=False)
+            view = found.by(_without(settings, left_out))
+            if "breaker" in left_out:
+                breaker = dataclasses.replace(settings.breaker, mode="disabled")
+                view.breaker = Breaker(found.service, breaker, self._clock.uniform)
+            view = found.views.setdefault(key, view)
+        return view
+
+    def _destination(self, service: str) -> Destination:
+        """Return where a service is, by the name that a room gave it."""
+        found = self._destinations.get(service)
+        if found is None:
+            if len(self._destinations) >= self._limit:
+                self._destinations.clear()
+            found = self._destinations[service] = destination(service)
         return found
 
     def known(self) -> list[ServicePolicies]:
@@ -170,9 +326,12 @@ class Registry:
         self._lock = threading.Lock()
         for policies in self._services.values():
             policies.renew_locks()
+            policies.views = {}
 
-    def _make_locked(self, service: str, key: Hashable) -> ServicePolicies:
-        made = ServicePolicies(service, self.settings, self._clock)
+    def _make_locked(
+        self, service: str, key: Hashable, settings: ServiceSettings
+    ) -> ServicePolicies:
+        made = ServicePolicies(service, settings, self._clock)
         if len(self._services) >= self._limit:
             self._evict_locked()
         if len(self._services) < self._limit:
@@ -190,3 +349,19 @@ class Registry:
         # An eighth at a time, so that a crowd of new services does not sort each.
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
+
+
+def _look_away(now: float) -> None:
+    """Do nothing: there is no file."""
+
+
+def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
+    """Return settings by which the given policies do nothing."""
+    if "timeout" in policies:
+        settings = dataclasses.replace(settings, timeout=_NO_LIMITS)
+    if "retry" in policies:
+        once = dataclasses.replace(settings.retry, max_attempts=1)
+        settings = dataclasses.replace(settings, retry=once)
+    if "fallback" in policies:
+        settings = dataclasses.replace(settings, fallback=None)
+    return settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
@@ -63,6 +64,7 @@ class Document:
         patterns: The patterns of each service.
         process: What stands in `[agent]`, `[metrics]` and `[tracing]`.
         findings: What is wrong.
+        checksum: That of the file's content, None where it could not be read.
     """
 
     file: str
@@ -72,6 +74,7 @@ class Document:
     patterns: dict[str, list[Pattern]] = field(default_factory=dict)
     process: Layer = field(default_factory=lambda: Layer("the file"))
     findings: list[Finding] = field(default_factory=list)
+    checksum: int | None = None
 
     def profile_names(self) -> list[str]:
         """Return the profiles that can be named."""
@@ -88,11 +91,12 @@ def read(file: str) -> Document:
     except ValueError as error:
         return _refused(file, str(error))
     try:
-        text = raw.decode("utf-8-sig")
+        document = parse(raw.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return _refused(f"{file}:{line}", f"byte {error.start} is not UTF-8")
-    return parse(text, file)
+        document = _refused(f"{file}:{line}", f"byte {error.start} is not UTF-8")
+    document.checksum = zlib.crc32(raw)
+    return document
 
 
 def _bytes(file: str) -> bytes:

@@ -82,6 +82,11 @@ class Plan:
         self._origins: dict[Origin, tuple[tuple[Pattern, str], ...]] = {}
         self._health: dict[str, bool] = {}
 
+    @property
+    def checksum(self) -> int | None:
+        """The checksum of the file that it was made from, None for none."""
+        return None if self._document is None else self._document.checksum
+
     def find(self, to: Destination, *, upload: bool = False) -> Found:
         """Return what holds for a call.
 

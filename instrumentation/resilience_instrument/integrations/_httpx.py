@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, WeakSet
 
 from resilience_instrument import errors
+from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
@@ -264,7 +265,8 @@ class _Sending(Sending):
         self._wrapped = wrapped
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
-        own = self._find_policies(service, _proxy(transport))
+        to = Destination(url.scheme, url.host, url.port, url.path)
+        own = self._find_policies(service, _proxy(transport), to, request.headers)
         self._explicit = self._frame.explicit if self._frame else True
         phases = request.extensions.get("timeout", {})
         self._given = _timeouts(phases) if self._explicit else own

@@ -69,6 +69,8 @@ async def govern(
     runtime: Runtime, call: Call, policies: ServicePolicies, io: GovernedIo
 ) -> Outcome:
     """Run the call through the engine, or around it when the engine fails."""
+    if not policies.settings.enabled:
+        return await io.untouched()
     try:
         runtime.begin()
         return await execute(call, policies, io, runtime.observer, runtime.clock)

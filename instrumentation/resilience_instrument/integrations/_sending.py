@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resilience_instrument.call import AttributeValue
+    from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
     from resilience_instrument.integrations._room import Runtime
@@ -89,10 +90,26 @@ class Sending(ABC):
         self._route: str | None = None
         self.last: Outcome | None = None
 
-    def _find_policies(self, service: str, route: str | None) -> Timeouts:
-        """Find what governs the call; return the service's own timeouts."""
+    def _find_policies(
+        self, service: str, route: str | None, to: Destination, headers: Any
+    ) -> Timeouts:
+        """Find what governs the call; return the service's own timeouts.
+
+        Args:
+            service: The name of the service where none is configured.
+            route: The proxy, None for none.
+            to: Where the call goes.
+            headers: Those of the request, which say how large its body is.
+        """
         self._route = route
-        self.policies = self._site.runtime.registry.policies(service, route)
+        registry = self._site.runtime.registry
+        self.policies = registry.policies(
+            service,
+            route,
+            to=to,
+            library=self._site.library,
+            upload=registry.is_upload(headers),
+        )
         return self.policies.settings.timeout
 
     def _describe(  # noqa: PLR0913 - the facts of a call; every one is named
@@ -112,7 +129,9 @@ class Sending(ABC):
         self.call = Call(
             library=self._site.library,
             service=service,
-            endpoint=self._site.addresses.endpoint(service, path),
+            endpoint=self._site.addresses.endpoint(
+                service, path, self.policies.settings.endpoints
+            ),
             operation=_http.method_label(method),
             repeatable=_http.is_repeatable(method, headers),
             replayable=replayable,

@@ -132,7 +132,9 @@ class _Sending(Sending):
         start = path_start(url)
         proxies = self._kwargs["proxies"]
         proxy = requests.utils.select_proxy(url, proxies) if proxies else None
-        own = self._find_policies(site.addresses.service(url[:start]), proxy)
+        service, origin = site.addresses.origin(url[:start])
+        to = origin._replace(path=url[start:])
+        own = self._find_policies(service, proxy, to, request.headers)
         self._given = _app_timeouts(self._timeout, own)
         end = None
         if self._given is not None:

@@ -249,6 +249,12 @@ AGENT_ERROR: Final = Metric(
     "Faults of the agent itself, none of which reached the app.",
     {"where": OPEN},
 )
+CONFIG_RELOAD: Final = Metric(
+    "resilience_config_reload_total",
+    "counter",
+    "Changed configuration files: applied, or refused and the old one kept.",
+    {"outcome": ("applied", "refused")},
+)
 PATCH_INFO: Final = Metric(
     "resilience_agent_patch_info",
     "gauge",
@@ -288,6 +294,7 @@ METRICS: Final = (
     BREAKER_PROCESSES,
     WOULD_ACT,
     AGENT_ERROR,
+    CONFIG_RELOAD,
     PATCH_INFO,
     LABEL_OVERFLOW,
     AGENT_INFO,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from resilience_instrument.signals import catalog
 from resilience_instrument.signals.layout import LAYOUTS
@@ -59,6 +59,10 @@ _OVERFLOW_SCOPE: Final = catalog.LABEL_OVERFLOW.scope
 _OVERFLOWS: Final = {
     kind: LAYOUTS[_OVERFLOW_SCOPE].at(catalog.LABEL_OVERFLOW, kind)
     for kind in catalog.LABEL_OVERFLOW.labels["kind"]
+}
+_RELOADS: Final = {
+    outcome: LAYOUTS[catalog.CONFIG_RELOAD.scope].at(catalog.CONFIG_RELOAD, outcome)
+    for outcome in catalog.CONFIG_RELOAD.labels["outcome"]
 }
 _FAULTS: Final = LAYOUTS[catalog.AGENT_ERROR.scope].at(catalog.AGENT_ERROR)
 
@@ -152,9 +156,14 @@ class MetricsObserver:
         """Count a fault of the agent itself."""
         self._store.block(catalog.AGENT_ERROR.scope, where).counts[_FAULTS] += 1
 
+    def config_reloaded(self, outcome: Literal["applied", "refused"]) -> None:
+        """Count a changed configuration."""
+        self._store.block(catalog.CONFIG_RELOAD.scope).counts[_RELOADS[outcome]] += 1
+
     def agent_info(self, version: str, mode: str, python: str) -> None:
         """State what the agent is."""
-        self._note(catalog.AGENT_INFO.name, version, mode, python)
+        # There is one at a time, also when the mode has changed.
+        self.infos[catalog.AGENT_INFO.name] = {(version, mode, python)}
 
     def patch_info(self, library: str, version: str, status: str) -> None:
         """State how a library that was found stands."""
