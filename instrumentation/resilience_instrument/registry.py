@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import threading
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.config.match import destination
-from resilience_instrument.config.model import Timeouts
+from resilience_instrument.config.model import BulkheadSettings, Timeouts
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
 from resilience_instrument.policies.budget import budget_for
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import (
         AgentSettings,
-        BulkheadSettings,
         ServiceSettings,
     )
     from resilience_instrument.config.plan import Plan
@@ -38,6 +37,18 @@ LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
 
 _NO_LIMITS: Final = Timeouts(None, None, None, None, None)
+
+
+class Shadow(NamedTuple):
+    """What a call that is only observed is played with.
+
+    Attributes:
+        policies: Circuit, budget and the rest, but no bulkhead.
+        places: The bulkhead, whose places count while the call is under way.
+    """
+
+    policies: ServicePolicies
+    places: Bulkhead | None
 
 
 @final
@@ -52,7 +63,9 @@ class ServicePolicies:
     """
 
     __slots__ = (
+        "_base",
         "_clock",
+        "_shadow",
         "adaptive",
         "breaker",
         "budget",
@@ -78,6 +91,8 @@ class ServicePolicies:
         """The plan that the settings come from."""
         self.views: dict[tuple[int, str], ServicePolicies] = {}
         """The same service by other settings of the same plan."""
+        self._base: ServicePolicies | None = None
+        self._shadow: Shadow | None = None
         self._adopt(settings, None)
 
     def reconfigure(self, settings: ServiceSettings) -> None:
@@ -93,12 +108,34 @@ class ServicePolicies:
         new.plan = plan
         new.views = {}
         new.reconfigure(settings)
+        if self._shadow is not None:
+            policies, places = self._shadow
+            policies.reconfigure(_played(settings))
+            if settings.bulkhead != self.settings.bulkhead:
+                places = _bulkhead(settings.bulkhead)
+            new._shadow = Shadow(policies, places)  # noqa: SLF001 - its own class
         return new
+
+    @property
+    def shadow(self) -> Shadow:
+        """What a call that is only observed is played with. It is never shown."""
+        found = self._shadow
+        if found is None:
+            if self._base is None:
+                played = _played(self.settings)
+                policies = ServicePolicies(self.service, played, self._clock)
+                found = Shadow(policies, _bulkhead(self.settings.bulkhead))
+            else:
+                policies, places = self._base.shadow
+                found = Shadow(policies.by(_played(self.settings)), places)
+            self._shadow = found
+        return found
 
     def by(self, settings: ServiceSettings) -> ServicePolicies:
         """Return the same service, state and all, for calls by other settings."""
         twin = copy.copy(self)
         twin.views = {}
+        twin._base, twin._shadow = self, None  # noqa: SLF001 - its own class
         shared = self.budget, self.bulkhead, self.throttle, self.gated
         twin._adopt(settings, self.settings)  # noqa: SLF001 - its own class
         # One budget, one bulkhead and, as it was copied, one circuit for all calls.
@@ -117,6 +154,8 @@ class ServicePolicies:
             latencies.renew_lock()
         for adaptive in self.adaptive or ():
             adaptive.renew_lock()
+        # What was played is forgotten: a child observes afresh.
+        self._shadow = None
 
     def _adopt(self, settings: ServiceSettings, before: ServiceSettings | None) -> None:
         """Make anew what `settings` change; the rest keeps what it knows."""
@@ -353,6 +392,14 @@ class Registry:
 
 def _look_away(now: float) -> None:
     """Do nothing: there is no file."""
+
+
+def _played(settings: ServiceSettings) -> ServiceSettings:
+    """Return the settings by which a call that is only observed is played."""
+    bulkhead = BulkheadSettings()
+    return dataclasses.replace(
+        settings, mode="enforce", bulkhead=bulkhead, fallback=None
+    )
 
 
 def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:

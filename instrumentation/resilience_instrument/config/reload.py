@@ -66,8 +66,8 @@ class Watch:
         self._refuse = refuse
         self._lock = threading.Lock()
         self._next = 0.0
-        # None: the first look compares the content, whatever happened before it.
-        self._stamp: Stamp | None = None
+        # No file's: the first look compares the content, whatever happened before.
+        self._stamp: Stamp | None = (-1, -1, -1)
         self._content = checksum
 
     def look(self, now: float) -> None:

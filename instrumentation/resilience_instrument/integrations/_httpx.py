@@ -277,8 +277,11 @@ class _Sending(Sending):
             replayable=_is_replayable(request.stream, kit.module.ByteStream),
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
+            ours=not self._explicit,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
+        if self._observes:
+            self._explicit, self._given = True, _timeouts(phases)
 
     def _address(self) -> str:
         return str(self._request.url)

@@ -13,6 +13,7 @@ from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._frame import FRAME, settle
 from resilience_instrument.integrations._url import Addresses, span_attributes
+from resilience_instrument.observe import Would
 from resilience_instrument.outcome import Raised
 from resilience_instrument.verdict import Phase
 
@@ -74,6 +75,7 @@ class Sending(ABC):
         "call",
         "last",
         "policies",
+        "would",
     )
 
     call: Call
@@ -89,6 +91,12 @@ class Sending(ABC):
         self._frame = FRAME.get()
         self._route: str | None = None
         self.last: Outcome | None = None
+        self.would: Would | None = None
+
+    @property
+    def _observes(self) -> bool:
+        """Whether the call is to be as if the agent were not there."""
+        return self.policies.settings.mode == "observe"
 
     def _find_policies(
         self, service: str, route: str | None, to: Destination, headers: Any
@@ -121,10 +129,21 @@ class Sending(ABC):
         replayable: bool,
         app_retries: bool,
         unbounded: bool,
+        ours: bool,
         end: float | None,
     ) -> None:
-        """State the facts of the call, which would end at `end` by itself."""
+        """State the facts of the call, which would end at `end` by itself.
+
+        `ours` says whether its timeouts are the service's, not the app's.
+        """
         service = self.policies.service
+        deadline = None
+        if self._observes:
+            own = self.policies.settings.timeout
+            total = None if end is None else end - self._clock.monotonic()
+            self.would = Would(total, own.read if ours else None)
+        else:
+            deadline = settle(self._frame, end)
         self._method = method
         self.call = Call(
             library=self._site.library,
@@ -137,7 +156,7 @@ class Sending(ABC):
             replayable=replayable,
             app_retries=app_retries,
             unbounded=unbounded,
-            deadline=settle(self._frame, end),
+            deadline=deadline,
             attributes=self._attributes,
         )
 

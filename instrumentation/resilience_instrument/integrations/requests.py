@@ -139,6 +139,8 @@ class _Sending(Sending):
         end = None
         if self._given is not None:
             end = _http.call_end(self._given, own, self._clock.monotonic())
+        if self._observes:
+            self._given = None
         self._describe(
             method=(request.method or "").upper(),
             path=url[start:],
@@ -146,6 +148,7 @@ class _Sending(Sending):
             replayable=_is_replayable(request),
             app_retries=_retries(adapter),
             unbounded=self._timeout is None,
+            ours=self._timeout is None,
             end=end,
         )
 

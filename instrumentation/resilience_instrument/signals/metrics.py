@@ -12,7 +12,10 @@ from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
+        ActingPolicy,
         CallOutcome,
+        FallbackKind,
+        FallbackOutcome,
         RejectingPolicy,
         SkipReason,
         Transition,
@@ -53,6 +56,13 @@ _CHANGES: Final = {
     pair: _S.at(catalog.BREAKER_CHANGES, *pair)
     for pair in catalog.BREAKER_CHANGES.combinations()
 }
+_WOULD_ACT, _WOULD_SAVE, _WOULD_LOSE = (
+    {policy: _S.at(metric, policy) for policy in metric.labels["policy"]}
+    for metric in (catalog.WOULD_ACT, catalog.WOULD_SAVE, catalog.WOULD_LOSE)
+)
+_FALLBACKS: Final = {
+    pair: _E.at(catalog.FALLBACK, *pair) for pair in catalog.FALLBACK.combinations()
+}
 _INFLIGHT: Final = _S.at(catalog.INFLIGHT)
 _UNBOUNDED: Final = LAYOUTS[catalog.UNBOUNDED.scope].at(catalog.UNBOUNDED)
 _OVERFLOW_SCOPE: Final = catalog.LABEL_OVERFLOW.scope
@@ -75,10 +85,12 @@ class MetricsObserver:
         store: Where the numbers are kept.
     """
 
-    __slots__ = ("_store", "infos")
+    __slots__ = ("_saved", "_store", "infos")
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # Fractions of seconds that would have been saved and are not counted yet.
+        self._saved: dict[tuple[str, str], float] = {}
         self.infos: dict[str, set[tuple[str, ...]]] = {}
         """For each gauge that is always 1, the label values that it has."""
 
@@ -140,6 +152,24 @@ class MetricsObserver:
         """Count a transition of the service's circuit."""
         pair = (transition.from_state, transition.to_state)
         self._store.service(call.service).counts[_CHANGES[pair]] += 1
+
+    def would_act(
+        self, call: Call, policy: ActingPolicy, saved: float, lost: int
+    ) -> None:
+        """Count what would have been done, what it would have saved and cost."""
+        block = self._store.service(call.service)
+        block.counts[_WOULD_ACT[policy]] += 1
+        block.counts[_WOULD_LOSE[policy]] += lost
+        if saved:
+            key = (block.labels[0], policy)
+            whole, self._saved[key] = divmod(self._saved.get(key, 0.0) + saved, 1.0)
+            block.counts[_WOULD_SAVE[policy]] += int(whole)
+
+    def fell_back(
+        self, call: Call, kind: FallbackKind, outcome: FallbackOutcome
+    ) -> None:
+        """Count a fallback that was tried."""
+        self._endpoint(call).counts[_FALLBACKS[kind, outcome]] += 1
 
     def call_ended(
         self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
