@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from resilience_instrument import __version__
-from resilience_instrument.cli import check, doctor, schema, show
+from resilience_instrument.cli import check, doctor, report, schema, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ COMMANDS: Final[tuple[Callable[[Commands], None], ...]] = (
     check.add_to,
     show.add_to,
     doctor.add_to,
+    report.add_to,
     schema.add_to,
 )
 """Every subcommand, in the order of the help."""
