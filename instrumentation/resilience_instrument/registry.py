@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from resilience_instrument.config.match import destination
 from resilience_instrument.config.model import BulkheadSettings, Timeouts
@@ -18,6 +18,7 @@ from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
 from resilience_instrument.policies.budget import budget_for
 from resilience_instrument.policies.bulkhead import Bulkhead
+from resilience_instrument.policies.fallback import Memory
 from resilience_instrument.policies.latency import Latencies
 from resilience_instrument.policies.throttle import Throttle
 from resilience_instrument.policies.timeout import shorter
@@ -73,6 +74,7 @@ class ServicePolicies:
         "gated",
         "hedges",
         "latencies",
+        "memory",
         "plan",
         "revises",
         "service",
@@ -91,6 +93,8 @@ class ServicePolicies:
         """The plan that the settings come from."""
         self.views: dict[tuple[int, str], ServicePolicies] = {}
         """The same service by other settings of the same plan."""
+        self.memory: Memory[Any] = Memory()
+        """Good answers that may stand in for others."""
         self._base: ServicePolicies | None = None
         self._shadow: Shadow | None = None
         self._adopt(settings, None)
@@ -154,6 +158,7 @@ class ServicePolicies:
             latencies.renew_lock()
         for adaptive in self.adaptive or ():
             adaptive.renew_lock()
+        self.memory.renew_lock()
         # What was played is forgotten: a child observes afresh.
         self._shadow = None
 

@@ -18,6 +18,7 @@ from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
+from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._httpcore import Streams
 from resilience_instrument.integrations._patch import Target
@@ -255,7 +256,7 @@ def _async_attempts(kit: Kit, site: Site) -> Wrapper:
 class _Sending(Sending):
     """What sync and async share: the facts of a request, and how to read it."""
 
-    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_wrapped")
+    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_transport", "_wrapped")
 
     def __init__(
         self, kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
@@ -263,6 +264,7 @@ class _Sending(Sending):
         super().__init__(site, request)
         self._kit = kit
         self._wrapped = wrapped
+        self._transport = transport
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
         to = Destination(url.scheme, url.host, url.port, url.path)
@@ -298,7 +300,7 @@ class _Sending(Sending):
         }
         before = self._request.extensions
         self._request.extensions = {**before, "timeout": self._phases}
-        return _http.Carried(self._request.headers, self.call.carrier), before
+        return self._carried(), before
 
     def _streams(self, response: Any) -> bool:
         """Tell whether the app reads this body itself; no timeout of ours cuts it."""
@@ -321,6 +323,34 @@ class _Sending(Sending):
             self._frame.response = response
             self._frame.elapsed = self._clock.monotonic() - self._limits.start
         return Returned(response)
+
+    def _answer_of(self, response: Any) -> Answer | None:
+        if not isinstance(response.stream, self._kit.module.ByteStream):
+            return None
+        headers = tuple(response.headers.multi_items())
+        return Answer(response.status_code, headers, b"".join(response.stream))
+
+    def _response(self, answer: Answer) -> Any:
+        module = self._kit.module
+        return module.Response(
+            answer.status,
+            headers=list(answer.headers),
+            stream=module.ByteStream(answer.body),
+        )
+
+    def _request_to(self, url: str) -> Any:
+        """Return the request as one to another URL."""
+        before, module = self._request, self._kit.module
+        headers = before.headers.copy()
+        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers.update(self._key)
+        return module.Request(
+            before.method,
+            url,
+            headers=headers,
+            stream=before.stream,
+            extensions=before.extensions,
+        )
 
     def _phase(self, error: Exception) -> Phase | None:
         for kind, phase in self._kit.phases:
@@ -357,6 +387,12 @@ class _SyncSending(_Sending):
             self._request.extensions = before
             carried.restore()
         return self.last
+
+    async def _send_to(self, url: str) -> Any:
+        return self._transport.handle_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""
@@ -414,6 +450,14 @@ class _AsyncSending(_Sending):
         except Exception as error:
             return Raised(error)
         return self._finish(response, pieces)
+
+    _waits = True
+
+    async def _send_to(self, url: str) -> Any:
+        return await self._transport.handle_async_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        await response.aclose()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""

@@ -6,12 +6,13 @@ timeouts the app gave, and what the library's errors mean.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, final
 
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._frame import FRAME, settle
+from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import Addresses, span_attributes
 from resilience_instrument.observe import Would
 from resilience_instrument.outcome import Raised
@@ -60,12 +61,13 @@ class Site:
         self.addresses = Addresses()
 
 
-class Sending(ABC):
+class Sending(StandIns):
     """The facts of one request, and how to read what came of it."""
 
     __slots__ = (
         "_clock",
         "_frame",
+        "_key",
         "_limits",
         "_method",
         "_request",
@@ -80,6 +82,7 @@ class Sending(ABC):
 
     call: Call
     policies: ServicePolicies
+    _key: dict[str, str]
     _limits: Limits
     _method: str
     _url: str
@@ -145,6 +148,9 @@ class Sending(ABC):
         else:
             deadline = settle(self._frame, end)
         self._method = method
+        self._key = _http.fresh_key(
+            method, headers, self.policies.settings.idempotency_key
+        )
         self.call = Call(
             library=self._site.library,
             service=service,
@@ -152,13 +158,18 @@ class Sending(ABC):
                 service, path, self.policies.settings.endpoints
             ),
             operation=_http.method_label(method),
-            repeatable=_http.is_repeatable(method, headers),
+            repeatable=bool(self._key) or _http.is_repeatable(method, headers),
             replayable=replayable,
             app_retries=app_retries,
             unbounded=unbounded,
             deadline=deadline,
             attributes=self._attributes,
         )
+
+    def _carried(self) -> _http.Carried:
+        """Give the request the headers of this attempt."""
+        carrier = {**self.call.carrier, **self._key} if self._key else self.call.carrier
+        return _http.Carried(self._request.headers, carrier)
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""

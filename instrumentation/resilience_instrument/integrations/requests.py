@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import http.client
+import io
 from typing import TYPE_CHECKING, Any, Final, final
 
 import requests
@@ -29,6 +30,7 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
+from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
@@ -114,7 +116,7 @@ def _attempts(runtime: Runtime) -> Wrapper:
 class _Sending(Sending):
     """One request on its way through an adapter: the `Io` of its call."""
 
-    __slots__ = ("_clamp", "_given", "_kwargs", "_timeout", "_wrapped")
+    __slots__ = ("_adapter", "_clamp", "_given", "_kwargs", "_timeout", "_wrapped")
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class _Sending(Sending):
         request, self._kwargs = _arguments(*args, **kwargs)
         super().__init__(site, request)
         self._wrapped = wrapped
+        self._adapter = adapter
         self._timeout = self._kwargs["timeout"]
         url = self._url = request.url
         start = path_start(url)
@@ -160,7 +163,7 @@ class _Sending(Sending):
         self._clamp = Clamp(
             deadline, self._clock.monotonic, sending=self._timeout is None
         )
-        carried = _http.Carried(self._request.headers, self.call.carrier)
+        carried = self._carried()
         token = CLAMP.set(self._clamp)
         try:
             if number > 1:
@@ -228,6 +231,38 @@ class _Sending(Sending):
                 with contextlib.suppress(requests.exceptions.RequestException):
                     response.content  # noqa: B018 - reads what is left
             response.close()
+
+    def _answer_of(self, response: Any) -> Answer | None:
+        if response._content is False:  # noqa: SLF001 - reading it would wait
+            return None
+        # The body is decoded: its encoding and length are no longer true.
+        headers = (
+            (name, value)
+            for name, value in response.headers.items()
+            if name.lower() not in {"content-encoding", "content-length"}
+        )
+        return Answer(response.status_code, tuple(headers), response.content)
+
+    def _response(self, answer: Answer) -> Any:
+        raw = urllib3.HTTPResponse(
+            body=io.BytesIO(answer.body),
+            headers=urllib3.HTTPHeaderDict(answer.headers),
+            status=answer.status,
+            reason=http.client.responses.get(answer.status),
+            preload_content=False,
+        )
+        return self._adapter.build_response(self._request, raw)
+
+    async def _send_to(self, url: str) -> Any:
+        request = self._request.copy()
+        request.url = url
+        request.headers.pop("Host", None)
+        request.headers.update(self._key)
+        _rewind(request)
+        return self._adapter.send(request, **self._kwargs)
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a thread waits."""
