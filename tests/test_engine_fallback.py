@@ -39,18 +39,21 @@ class StandingIn(Script):
         self.remembered: list[object] = []
         self.may_be_sent: list[bool] = []
 
-    def remember(self, outcome: Outcome) -> None:
+    def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
         """Note what would be kept."""
+        assert settings.cache is not None
         self.remembered.append(outcome)
 
     async def stand_in(
         self,
         kind: str,
+        settings: FallbackSettings,
         outcome: Outcome,
         *,
         may_be_sent: bool,
     ) -> Outcome | None:
         """Give the answer of this kind."""
+        assert getattr(settings, kind) is not None
         assert outcome is not None
         self.may_be_sent.append(may_be_sent)
         self.clock.advance(1.0)

@@ -22,7 +22,7 @@ from fakes import (
     works,
 )
 from resilience_instrument.engine import execute, run_sync
-from resilience_instrument.observe import Would, observe
+from resilience_instrument.observe import Would, _PlayedClock, observe
 from resilience_instrument.outcome import Raised
 from resilience_instrument.policies.bulkhead import Slot
 from resilience_instrument.registry import ServicePolicies
@@ -172,6 +172,19 @@ def test_a_place_in_line_is_left_at_once() -> None:
     assert isinstance(held, Slot)
     places.release(held)
     assert isinstance(places.enter(world.clock.now), Slot)
+
+
+def test_the_play_has_a_clock_of_its_own() -> None:
+    """Only dates are those of the world."""
+    clock = FakeClock()
+
+    played = _PlayedClock(clock, 5.0)
+
+    assert (5.0, clock.epoch, 1.5) == (
+        played.monotonic(),
+        played.wall(),
+        played.uniform(1.0, 2.0),
+    )
 
 
 def test_a_throttle_would_have_held_calls_back() -> None:

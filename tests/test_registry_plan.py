@@ -64,6 +64,7 @@ def test_a_database_is_found_by_its_name() -> None:
     orders = registry.policies("postgresql://db.internal/orders")
     other = registry.policies("postgresql://db.internal/stock")
     registry.policies("mysql://a/b")
+    registry.policies("mysql://a/b")
 
     assert ("orders-db", "database") == (orders.service, orders.settings.profile)
     assert "postgresql://db.internal/stock" == other.service

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
+    from resilience_instrument.config.model import FallbackSettings
     from resilience_instrument.errors import ResilienceError
     from resilience_instrument.events import (
         CallOutcome,
@@ -87,17 +88,23 @@ class Io(Protocol):
 class FallbackIo(Io, Protocol):
     """An `Io` that can have another answer than the service's."""
 
-    def remember(self, outcome: Outcome) -> None:
+    def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
         """Keep a good answer, where one is wanted and can be kept."""
         ...
 
     async def stand_in(
-        self, kind: FallbackKind, outcome: Outcome, *, may_be_sent: bool
+        self,
+        kind: FallbackKind,
+        settings: FallbackSettings,
+        outcome: Outcome,
+        *,
+        may_be_sent: bool,
     ) -> Outcome | None:
         """Return the answer that `kind` has for a call that ended in `outcome`.
 
         Args:
             kind: What stands in.
+            settings: What was configured of it.
             outcome: What the app would get.
             may_be_sent: Whether sending the call elsewhere does no harm.
 
@@ -256,13 +263,13 @@ class _Execution:
         if settings is None or not hasattr(io, "stand_in"):
             return outcome, label
         if label == "success":
-            io.remember(outcome)
+            io.remember(outcome, settings)
             return outcome, label
         if not is_wanted(self._judgement):
             return outcome, label
         for kind in kinds(settings):
             safe = self._may_be_sent()
-            answer = await io.stand_in(kind, outcome, may_be_sent=safe)
+            answer = await io.stand_in(kind, settings, outcome, may_be_sent=safe)
             if answer is None:
                 continue
             failed = isinstance(answer, Raised)

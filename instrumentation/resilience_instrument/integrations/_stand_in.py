@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from resilience_instrument.config.model import FallbackSettings
     from resilience_instrument.events import FallbackKind
     from resilience_instrument.outcome import Outcome
+    from resilience_instrument.policies.fallback import Memory
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
@@ -28,36 +29,32 @@ class StandIns(ABC):
     _method: str
     _request: Any
 
-    def remember(self, outcome: Outcome) -> None:
+    def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
         """Keep the answer to a GET whose body was read."""
-        fallback = self.policies.settings.fallback
-        if fallback is None or fallback.cache is None or self._method != "GET":
+        cache = settings.cache
+        response = outcome.value if isinstance(outcome, Returned) else None
+        if cache is None or response is None or self._method != "GET":
             return
-        answer = None
-        if isinstance(outcome, Returned):
-            answer = self._answer_of(outcome.value)
+        answer = self._answer_of(response)
         if answer is not None:
-            answer = _fallback.kept(answer, fallback.cache.max_bytes)
+            answer = _fallback.kept(answer, cache.max_bytes)
         if answer is not None:
             now = self._clock.monotonic()
-            self.policies.memory.keep(self._memory_key(), answer, now, fallback.cache)
+            self.policies.memory.keep(self._memory_key(), answer, now, cache)
 
     async def stand_in(
         self,
         kind: FallbackKind,
+        settings: FallbackSettings,
         outcome: Outcome,
         *,
         may_be_sent: bool,
     ) -> Outcome | None:
         """Return the answer that `kind` has for a call that ended in `outcome`."""
-        settings = self.policies.settings.fallback
-        if settings is None:
-            return None
         try:
             if kind == "service":
-                return await self._elsewhere(
-                    settings.service or "", may_be_sent=may_be_sent
-                )
+                url = settings.service or ""
+                return await self._elsewhere(url, may_be_sent=may_be_sent)
             answer = await self._answer(kind, settings, outcome)
             if answer is None:
                 return None
@@ -69,19 +66,17 @@ class StandIns(ABC):
         self, kind: FallbackKind, settings: FallbackSettings, outcome: Outcome
     ) -> _fallback.Answer | None:
         """Return what cache, function or configuration has to say."""
-        if kind == "cache" and settings.cache is not None:
-            if self._method != "GET":
+        cache, static = settings.cache, settings.static
+        if kind == "cache":
+            if cache is None or self._method != "GET":
                 return None
             now = self._clock.monotonic()
-            found: _fallback.Answer | None = self.policies.memory.find(
-                self._memory_key(), now, settings.cache
-            )
-            return found
-        if kind == "call" and settings.call is not None:
-            failed = self._failed(outcome)
-            return await _fallback.called(settings.call, failed, waits=self._waits)
-        static = settings.static
-        if static is None:
+            memory: Memory[_fallback.Answer] = self.policies.memory
+            return memory.find(self._memory_key(), now, cache)
+        if kind == "call":
+            function, failed = settings.call or "", self._failed(outcome)
+            return await _fallback.called(function, failed, waits=self._waits)
+        if static is None:  # pragma: no cover - it is not asked for then
             return None
         return _fallback.Answer(static.status, static.headers, static.body)
 
