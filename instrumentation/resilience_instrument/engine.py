@@ -16,19 +16,10 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Final,
-    Literal,
-    Protocol,
     TypeAlias,
-    TypeVar,
     final,
 )
 
-from resilience_instrument.errors import (
-    BulkheadFullError,
-    CircuitBreakerOpenError,
-    DeadlineExceededError,
-    RateLimitedError,
-)
 from resilience_instrument.outcome import Raised
 from resilience_instrument.policies.breaker import Permit, Rejection
 from resilience_instrument.policies.bulkhead import Slot, Ticket
@@ -37,18 +28,17 @@ from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
+from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.model import FallbackSettings
-    from resilience_instrument.errors import ResilienceError
     from resilience_instrument.events import (
         CallOutcome,
-        FallbackKind,
         Observer,
         RejectingPolicy,
         SkipReason,
@@ -58,101 +48,19 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-T = TypeVar("T")
+
+__all__ = ["Io", "RacingIo", "execute", "run_sync"]
 
 
-class Io(Protocol):
-    """The port through which one call touches the world."""
-
-    async def attempt(self, number: int, deadline: float | None) -> Outcome:
-        """Make attempt `number`, over by the monotonic time `deadline`."""
-        ...
-
-    def judge(self, outcome: Outcome) -> Judgement:
-        """Read what the last attempt came to."""
-        ...
-
-    def reject(self, error: ResilienceError) -> Exception:
-        """Return `error` as one that is also the library's own."""
-        ...
-
-    async def discard(self, outcome: Outcome) -> None:
-        """Release what a response holds that will not reach the app."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-
-class FallbackIo(Io, Protocol):
-    """An `Io` that can have another answer than the service's."""
-
-    def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
-        """Keep a good answer, where one is wanted and can be kept."""
-        ...
-
-    async def stand_in(
-        self,
-        kind: FallbackKind,
-        settings: FallbackSettings,
-        outcome: Outcome,
-        *,
-        may_be_sent: bool,
-    ) -> Outcome | None:
-        """Return the answer that `kind` has for a call that ended in `outcome`.
-
-        Args:
-            kind: What stands in.
-            settings: What was configured of it.
-            outcome: What the app would get.
-            may_be_sent: Whether sending the call elsewhere does no harm.
-
-        Returns:
-            None where there is nothing to be had, an error where it failed.
-        """
-        ...
-
-
-class RacingIo(Io, Protocol):
-    """An `Io` under which two attempts of one call may be under way at once.
-
-    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
-    attempt is under way.
-    """
-
-    async def race(
-        self,
-        primary: Coroutine[object, None, T],
-        backup: Callable[[], Coroutine[object, None, T] | None],
-        delay: float,
-        accept: Callable[[T], bool],
-    ) -> tuple[T, list[T]]:
-        """Run two attempts; return the accepted result and those that lost."""
-        ...
-
-
-def run_sync(coroutine: Coroutine[object, None, T]) -> T:
-    """Finish a coroutine whose `Io` never suspends, and return its result."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    message = "a synchronous Io suspended"
-    raise RuntimeError(message)
-
-
-async def execute(
+def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
-) -> Outcome:
+) -> Coroutine[object, None, Outcome]:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
-    return await _Execution(call, policies, io, observer, clock).run()
+    # Returned and not awaited here: a coroutine less on every call.
+    return _Execution(call, policies, io, observer, clock).run()
 
 
 Entry: TypeAlias = tuple[Permit, Slot | None]
-Refusal: TypeAlias = Rejection | Literal["bulkhead", "throttle"]
 
 # How often a queue for a place is looked at; nobody is woken up.
 _QUEUE_STEP: Final = 0.01
@@ -229,11 +137,12 @@ class _Execution:
         """Attempt until an outcome stands; return it and how the call ended."""
         deadline = self._call.deadline
         if deadline is not None and deadline - self._now < MIN_USEFUL:
-            return self._refuse_late()
+            return self._refuse("deadline")
         entry = await self._enter_gated() if self._policies.gated else self._enter(None)
         if isinstance(entry, (str, Rejection)):
             return self._refuse(entry)
-        outcome, judgement = await self._first(entry)
+        first = self._hedged if self._policies.hedges else self._attempt
+        outcome, judgement = await first(entry)
         while judgement.verdict is Verdict.TRANSIENT:
             delay = self._pause(judgement)
             if delay is None:
@@ -327,20 +236,11 @@ class _Execution:
             slot.home.release(slot)
         return permit
 
-    def _refuse_late(self) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
-        self._observer.rejected(self._call, "deadline")
-        error = DeadlineExceededError(
-            f"no time left for a call to {service}", service=service
-        )
-        return Raised(self._io.reject(error)), "timeout"
-
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
         self._observer.rejected(self._call, policy)
-        error = _refusal_error(service, refusal)
-        return Raised(self._io.reject(error)), "rejected"
+        error = self._io.reject(error_for(self._call.service, refusal))
+        return Raised(error), "timeout" if refusal == "deadline" else "rejected"
 
     def _give_back(self, entry: Entry) -> None:
         permit, slot = entry
@@ -350,9 +250,9 @@ class _Execution:
 
     # -- one attempt --------------------------------------------------------
 
-    async def _first(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    async def _hedged(self, entry: Entry) -> tuple[Outcome, Judgement]:
         """Make the first attempt, with a second one beside it if it is slow."""
-        race = getattr(self._io, "race", None) if self._policies.hedges else None
+        race = getattr(self._io, "race", None)
         delay = self._hedge_delay() if race is not None else None
         if race is None or delay is None:
             return await self._attempt(entry)
@@ -507,32 +407,3 @@ def _as_evidence(judgement: Judgement) -> Judgement:
     if judgement.timeout is None or judgement.evidence is not Evidence.NEUTRAL:
         return judgement
     return judgement.revised(evidence=Evidence.FAILURE)
-
-
-def _refusal_error(service: str, refusal: Refusal) -> ResilienceError:
-    if refusal == "bulkhead":
-        return BulkheadFullError(
-            f"too many calls to {service} are under way", service=service
-        )
-    if refusal == "throttle":
-        return RateLimitedError(
-            f"{service} is overloaded, calls to it are held back", service=service
-        )
-    return _open_error(service, refusal)
-
-
-def _open_error(service: str, rejection: Rejection) -> CircuitBreakerOpenError:
-    if not rejection.cause:
-        return CircuitBreakerOpenError(
-            f"circuit of {service} was opened by order", service=service
-        )
-    after = f"next try in {rejection.retry_after:.1f} s"
-    if rejection.retry_after <= 0:
-        after = "a probe is under way"
-    return CircuitBreakerOpenError(
-        f"circuit of {service} is open after {rejection.cause}"
-        f" (last: {rejection.last_error}); {after}",
-        service=service,
-        retry_after=rejection.retry_after,
-        last_error=rejection.last_error,
-    )

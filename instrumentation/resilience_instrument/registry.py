@@ -12,7 +12,7 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from resilience_instrument.config.match import destination
+from resilience_instrument.config.match import Destination, destination
 from resilience_instrument.config.model import BulkheadSettings, Timeouts
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import (
         AgentSettings,
         ServiceSettings,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
 
-_NO_LIMITS: Final = Timeouts(None, None, None, None, None)
+NO_LIMITS: Final = Timeouts(None, None, None, None, None)
 
 
 class Shadow(NamedTuple):
@@ -350,7 +349,12 @@ class Registry:
         if found is None:
             if len(self._destinations) >= self._limit:
                 self._destinations.clear()
-            found = self._destinations[service] = destination(service)
+            try:
+                found = destination(service)
+            except ValueError:
+                # A name that leads nowhere; no pattern fits it.
+                found = Destination("", service)
+            self._destinations[service] = found
         return found
 
     def known(self) -> list[ServicePolicies]:
@@ -410,7 +414,7 @@ def _played(settings: ServiceSettings) -> ServiceSettings:
 def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
     """Return settings by which the given policies do nothing."""
     if "timeout" in policies:
-        settings = dataclasses.replace(settings, timeout=_NO_LIMITS)
+        settings = dataclasses.replace(settings, timeout=NO_LIMITS)
     if "retry" in policies:
         once = dataclasses.replace(settings.retry, max_attempts=1)
         settings = dataclasses.replace(settings, retry=once)

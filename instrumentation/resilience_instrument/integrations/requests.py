@@ -19,6 +19,7 @@ import requests.exceptions
 import requests.utils
 import urllib3
 import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
 
 from resilience_instrument import errors
@@ -104,12 +105,17 @@ def _attempts(runtime: Runtime) -> Wrapper:
     def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        sending = described(runtime, _Sending, site, wrapped, instance, args, kwargs)
+        sending = described(runtime, _governed, site, wrapped, instance, args, kwargs)
         if sending is None:
             return wrapped(*args, **kwargs)
         return govern_sync(runtime, sending.call, sending.policies, sending)
 
     return send
+
+
+def _governed(site: Site, *args: Any) -> _Sending | None:
+    connections = urllib3.connectionpool.HTTPConnectionPool.ConnectionCls
+    return None if _http.is_played(connections) else _Sending(site, *args)
 
 
 @final
