@@ -121,7 +121,7 @@ def test_a_good_answer_is_remembered() -> None:
 def test_what_may_be_sent_elsewhere_is_known(
     step: Step,
     facts: dict[str, Any],
-    safe: bool,  # noqa: FBT001
+    safe: bool,
 ) -> None:
     """By what is known of the call, not by hope."""
     world = falling_back()

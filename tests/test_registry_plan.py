@@ -156,7 +156,7 @@ def test_a_library_that_is_disabled_while_it_runs_passes_untouched() -> None:
 )
 def test_headers_say_what_an_upload_is(
     headers: dict[str, str],
-    is_upload: bool,  # noqa: FBT001
+    is_upload: bool,
 ) -> None:
     """By the rules of the configuration; without one nothing is."""
     registry = make()

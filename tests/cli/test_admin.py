@@ -225,6 +225,7 @@ def test_the_doctor_lists_libraries_and_port(
     said = capsys.readouterr().out
     version = importlib.metadata.version("requests")
     assert f"requests: {version}, would be governed\n" in said
+    assert "sqlite3: part of Python, would be governed\n" in said
     assert "metrics: 127.0.0.1, port 9469-9479\n" in said
     assert "configuration: environment variables only\n" in said
 
@@ -235,14 +236,16 @@ def test_the_doctor_sees_what_is_switched_off(
     """Disabled libraries and policies, absent libraries, and no metrics."""
     monkeypatch.setenv("RESILIENCE_DISABLE", "httpx,requests:retry,requests:breaker")
     monkeypatch.setenv("RESILIENCE_METRICS_PORT", "0")
-    monkeypatch.setitem(LIBRARIES, "no-such-library", "nowhere")
+    monkeypatch.setitem(LIBRARIES, "no_such_library", "nowhere")
+    monkeypatch.setitem(LIBRARIES, "no_such.library", "nowhere")
 
     assert 0 == admin.main(["doctor"])
 
     said = capsys.readouterr().out
     assert "httpx: disabled by RESILIENCE_DISABLE\n" in said
     assert ", would be governed, without breaker and retry\n" in said
-    assert "no-such-library: not installed here\n" in said
+    assert "no_such_library: not installed here\n" in said
+    assert "no_such.library: not installed here\n" in said
     assert "metrics: off\n" in said
 
 
@@ -366,9 +369,9 @@ def test_without_a_subcommand_the_use_is_shown(
 )
 def test_colours_are_for_terminals(
     monkeypatch: pytest.MonkeyPatch,
-    terminal_there: bool,  # noqa: FBT001
+    terminal_there: bool,
     variables: dict[str, str],
-    coloured: bool,  # noqa: FBT001
+    coloured: bool,
 ) -> None:
     """And not for those who do not want them."""
     monkeypatch.setenv("TERM", "xterm")

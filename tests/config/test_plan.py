@@ -90,7 +90,7 @@ def found(plan: Plan, url: str, **facts: Any) -> tuple[str | None, str, float | 
         ("sqlite:///var/lib/app.db", "sqlite:///tmp/app.db", False),
     ],
 )
-def test_a_pattern_fits_or_not(pattern: str, url: str, fits: bool) -> None:  # noqa: FBT001
+def test_a_pattern_fits_or_not(pattern: str, url: str, fits: bool) -> None:
     """Scheme, host, port and path each have their say."""
     to = destination(url)
     parsed = Pattern(pattern)
@@ -231,7 +231,7 @@ def test_an_upload_is_one_by_its_body() -> None:
 def test_large_and_multipart_bodies_are_uploads(
     length: int | None,
     content_type: str,
-    is_upload: bool,  # noqa: FBT001
+    is_upload: bool,
 ) -> None:
     """From 1 MiB on."""
     assert is_upload == plan_of().rules.is_upload(length, content_type)

@@ -39,7 +39,7 @@ def test_the_service_itself_comes_first() -> None:
 )
 def test_a_failure_of_the_service_may_be_answered(
     judgement: Judgement | None,
-    wanted: bool,  # noqa: FBT001
+    wanted: bool,
 ) -> None:
     """A refusal is one too; what says nothing about the service is the app's."""
     assert wanted == is_wanted(judgement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import socket
@@ -157,13 +158,27 @@ def _strangers(environ: Mapping[str, str]) -> Iterator[Line]:
 def _standing(library: str, settings: AgentSettings) -> str:
     if library in settings.disabled:
         return "disabled by RESILIENCE_DISABLE"
-    try:
-        version = importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
+    version = _version(library)
+    if version is None:
         return "not installed here"
     without = sorted(p for name, p in settings.left_out if name == library)
     ending = f", without {' and '.join(without)}" if without else ""
     return f"{version}, would be governed{ending}"
+
+
+def _version(library: str) -> str | None:
+    """Return the version of what an app would import, None if it is not there."""
+    try:
+        if importlib.util.find_spec(library) is None:
+            return None
+    except ModuleNotFoundError:
+        # The package around it is not there either.
+        return None
+    package = library.partition(".")[0]
+    owners = importlib.metadata.packages_distributions().get(package, ())
+    for owner in owners:
+        return importlib.metadata.version(owner)
+    return "part of Python"
 
 
 def _metrics(settings: AgentSettings) -> Line:
