@@ -398,3 +398,15 @@ def test_a_fallback_is_read_whole(tmp_path: Any) -> None:
         fallback.static or fallback
     )
     assert plan.settings(None, "internal-api").fallback is None
+
+
+def test_a_contradiction_of_a_profiles_section_is_found() -> None:
+    """Somebody wrote it, whoever gets it."""
+    document = parse(
+        "[defaults.timeout]\ntotal = 30\n[profiles.upload]\ntimeout.read = 40\n",
+        "r.toml",
+    )
+
+    (finding,) = Plan(read_environment({})[0], document).check()
+
+    assert ("r.toml:4", "timeout.read = 40") == finding[:2]

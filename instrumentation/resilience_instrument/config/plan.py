@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _CACHE: Final = 4096
 
-Origin = tuple[str, str, int | None]
-
 
 class Found(NamedTuple):
     """What holds for one call.
@@ -46,6 +44,33 @@ class Found(NamedTuple):
     service: str | None
     settings: ServiceSettings
     own: ServiceSettings
+
+
+@final
+class _Origin:
+    """What is known of one scheme, host and port.
+
+    Args:
+        candidates: The patterns that fit it, with their services.
+        profile: The profile that it has by itself.
+    """
+
+    __slots__ = ("candidates", "found", "profile")
+
+    def __init__(
+        self, candidates: tuple[tuple[Pattern, str], ...], profile: str
+    ) -> None:
+        self.candidates = candidates
+        self.profile = profile
+        self.found: dict[tuple[str | None, str | None], Found] = {}
+        """What holds for a service and a profile that one call asks for."""
+
+    def service(self, path: str) -> str | None:
+        """Return the service that a path belongs to, None for none."""
+        for pattern, service in self.candidates:
+            if pattern.any_path or pattern.fits_path(path.partition("?")[0]):
+                return service
+        return None
 
 
 @final
@@ -79,7 +104,7 @@ class Plan:
             said["agent.upload_from"],
         )
         self._built: dict[tuple[str | None, str], ServiceSettings] = {}
-        self._origins: dict[Origin, tuple[tuple[Pattern, str], ...]] = {}
+        self._origins: dict[tuple[str, str, int | None], _Origin] = {}
         self._health: dict[str, bool] = {}
 
     @property
@@ -94,14 +119,20 @@ class Plan:
             to: Where it goes.
             upload: Whether its body makes it an upload.
         """
-        service = self.service_of(to)
+        origin = self._origin(to)
+        service = origin.service(to.path) if origin.candidates else None
+        key = service, self._special(to, upload=upload)
+        found = origin.found.get(key)
+        if found is None:
+            found = origin.found[key] = self._find(origin, *key)
+        return found
+
+    def _find(self, origin: _Origin, service: str | None, special: str | None) -> Found:
         profile = self._chosen(service)
         if profile != AUTO:
             settings = self.settings(service, profile)
             return Found(service, settings, settings)
-        base = self.rules.of_origin(to)
-        settings = self.settings(service, base)
-        special = self._special(to, upload=upload)
+        settings = self.settings(service, origin.profile)
         own = settings if special is None else self.settings(service, special)
         return Found(service, settings, own)
 
@@ -116,26 +147,24 @@ class Plan:
 
     def service_of(self, to: Destination) -> str | None:
         """Return the configured service that a call belongs to, None for none."""
-        if self._document is None or not self._document.services:
-            return None
-        origin = (to.scheme, to.host, to.port)
-        candidates = self._origins.get(origin)
-        if candidates is None:
-            candidates = self._candidates(to)
+        return self._origin(to).service(to.path)
+
+    def _origin(self, to: Destination) -> _Origin:
+        key = (to.scheme, to.host, to.port)
+        origin = self._origins.get(key)
+        if origin is None:
             if len(self._origins) >= _CACHE:
                 self._origins.clear()
-            self._origins[origin] = candidates
-        for pattern, service in candidates:
-            if pattern.any_path or pattern.fits_path(to.path.partition("?")[0]):
-                return service
-        return None
+            profile = self.rules.of_origin(to)
+            origin = self._origins[key] = _Origin(self._candidates(to), profile)
+        return origin
 
     def _candidates(self, to: Destination) -> tuple[tuple[Pattern, str], ...]:
         """Return the patterns that fit an origin, the most specific first."""
-        assert self._document is not None
+        document = self._document
         fitting = [
             (pattern, service)
-            for service, patterns in self._document.patterns.items()
+            for service, patterns in (document.patterns if document else {}).items()
             for pattern in patterns
             if pattern.fits_origin(to)
         ]
@@ -217,7 +246,7 @@ class Plan:
             if chosen not in self._known_profiles():
                 findings[self._unknown_profile(chosen)] = None
                 continue
-            for profile in [*PROFILES, NONE] if chosen == AUTO else [chosen]:
+            for profile in self._written_profiles() if chosen == AUTO else [chosen]:
                 settings = self.resolved(service, profile)
                 limit = self.process["agent.time_limit"]
                 findings |= dict.fromkeys(resolve.give_way(settings, limit))
@@ -229,6 +258,15 @@ class Plan:
                 if service is not None:
                     findings |= dict.fromkeys(self._loop(service, built, settings))
         return list(findings)
+
+    def _written_profiles(self) -> list[str]:
+        """Return the profiles that may contradict something, by what was written.
+
+        What a profile has by itself gives way to everything.
+        """
+        document = self._document
+        sections = () if document is None else document.profiles
+        return [NONE, *(name for name in sections if name in PROFILES)]
 
     def _known_profiles(self) -> list[str]:
         document = self._document

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from resilience_instrument.config.document import Layer
+    from resilience_instrument.config.keys import Key
     from resilience_instrument.config.kinds import Value
     from resilience_instrument.config.profiles import Profile
 
@@ -91,7 +92,7 @@ RELATIONS: Final = (
 
 def process_settings(layers: Iterable[Layer]) -> Settings:
     """Return the settings of the process, the last layer winning."""
-    settings = {key.path: _default(key.path) for key in PROCESS_KEYS}
+    settings = dict(_PROCESS_DEFAULTS)
     for layer in layers:
         _lay(settings, layer)
     return settings
@@ -103,15 +104,18 @@ def service_settings(layers: Iterable[Layer | Profile]) -> Settings:
     Args:
         layers: From the weakest to the strongest.
     """
-    settings = {key.path: _default(key.path) for key in SERVICE_KEYS}
+    settings = dict(_SERVICE_DEFAULTS)
     for layer in layers:
         _lay(settings, layer)
     return settings
 
 
-def _default(path: str) -> Setting:
-    key = BY_PATH[path]
-    return Setting(key.default, DEFAULT, key.source)
+def _defaults(keys: Iterable[Key]) -> Settings:
+    return {key.path: Setting(key.default, DEFAULT, key.source) for key in keys}
+
+
+_SERVICE_DEFAULTS: Final = _defaults(SERVICE_KEYS)
+_PROCESS_DEFAULTS: Final = _defaults(PROCESS_KEYS)
 
 
 def _lay(settings: Settings, layer: Layer | Profile) -> None:
