@@ -189,7 +189,7 @@ def test_the_play_has_a_clock_of_its_own() -> None:
 
 def test_a_throttle_would_have_held_calls_back() -> None:
     """By the same formula, and the same chance."""
-    world = Observed(THROTTLE_ENABLED=1, RETRY_MAX_ATTEMPTS=1, BREAKER_MODE="disabled")
+    world = Observed(THROTTLE=1, RETRY_MAX_ATTEMPTS=1, BREAKER_MODE="disabled")
 
     for _ in range(40):
         world.call(answers(503))

@@ -91,7 +91,7 @@ def test_calls_of_one_service_share_its_circuit() -> None:
 
 def test_a_bulkhead_is_shared_too() -> None:
     """Ten places are ten, not ten for each kind of call."""
-    registry = make(BULKHEAD_LIMIT="10", THROTTLE_ENABLED="1")
+    registry = make(BULKHEAD_LIMIT="10", THROTTLE="1")
 
     plain = registry.policies("pay", to=PAY)
     health = registry.policies("pay", to=PAY._replace(path="/health"))

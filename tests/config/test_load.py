@@ -8,6 +8,7 @@ import pytest
 
 from resilience_instrument.config import defaults
 from resilience_instrument.config.load import examine, file_of, from_environment
+from resilience_instrument.config.model import BulkheadSettings, ServiceSettings
 from resilience_instrument.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_variables_are_read_by_section_and_key() -> None:
         "RESILIENCE_MODE": "Observe",
         "RESILIENCE_BANNER": "1",
         "RESILIENCE_RELOAD": "off",
-        "RESILIENCE_TRACING_ENABLED": "0",
+        "RESILIENCE_TRACING": "0",
     }
 
     settings = from_environment(environ)
@@ -160,6 +161,44 @@ def test_rules_of_the_breaker_can_be_switched() -> None:
     )
 
 
+def test_policies_that_are_off_can_be_switched_on() -> None:
+    """Each by a variable of its own; silence leaves them as they are."""
+    plain = from_environment({}).defaults
+    on = from_environment(
+        {
+            "RESILIENCE_RETRY_JITTER": "equal",
+            "RESILIENCE_RETRY_MAX_ELAPSED": "12.5",
+            "RESILIENCE_RETRY_ON_STATUSES": "500, 503",
+            "RESILIENCE_RETRY_ON_ERRORS": "OSError",
+            "RESILIENCE_RETRY_EXCEPT_ERRORS": "SSLError,",
+            "RESILIENCE_RETRY_BUDGET_MODE": "grpc",
+            "RESILIENCE_BULKHEAD_LIMIT": "20",
+            "RESILIENCE_BULKHEAD_QUEUE": "5",
+            "RESILIENCE_BULKHEAD_WAIT": "0.5",
+            "RESILIENCE_BULKHEAD_ADAPTIVE": "aimd",
+            "RESILIENCE_THROTTLE": "1",
+            "RESILIENCE_ADAPTIVE_MODE": "enforce",
+            "RESILIENCE_HEDGE": "1",
+        }
+    ).defaults
+
+    assert ServiceSettings(plain.timeout, plain.retry, plain.breaker) == plain
+    assert ("equal", 12.5, frozenset({500, 503}), "grpc") == (
+        on.retry.jitter,
+        on.retry.max_elapsed,
+        on.retry.on_statuses,
+        on.retry.budget_mode,
+    )
+    assert frozenset({"OSError"}) == on.retry.on_errors
+    assert frozenset({"SSLError"}) == on.retry.except_errors
+    assert BulkheadSettings(20, 5, 0.5, "aimd") == on.bulkhead
+    assert (True, "enforce", True) == (
+        on.throttle.enabled,
+        on.adaptive.mode,
+        on.hedge.enabled,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "ports"),
     [
@@ -193,6 +232,16 @@ def test_ports_are_one_or_a_range_or_none(text: str, ports: range) -> None:
         ("BREAKER_COUNT_WINDOW", "0", "use a whole number from 1 to 1000"),
         ("BREAKER_SLOW_INFLIGHT", "perhaps", "use true or false"),
         ("BREAKER_MODE", "on", 'use "enforce", "shadow", "forced_open" or "disabled"'),
+        ("RETRY_JITTER", "much", 'use "full", "equal", "decorrelated"'),
+        ("RETRY_MAX_ELAPSED", "0", "use a number of seconds above 0"),
+        ("RETRY_ON_STATUSES", "5xx", "use a list of statuses such as [502, 503]"),
+        ("RETRY_ON_STATUSES", "50", "use a list of statuses such as [502, 503]"),
+        ("RETRY_BUDGET_MODE", "big", 'use "finagle", "grpc" or "aws"'),
+        ("BULKHEAD_LIMIT", "0", "use a whole number from 1 to 100000"),
+        ("BULKHEAD_ADAPTIVE", "on", 'use "off", "aimd" or "gradient2"'),
+        ("THROTTLE", "perhaps", "use true or false"),
+        ("ADAPTIVE_MODE", "on", 'use "observe", "enforce" or "off"'),
+        ("HEDGE", "perhaps", "use true or false"),
         ("METRICS_PORT", "http", "use a port such as 9469"),
         ("METRICS_PORT", "70000", "use a port such as 9469"),
         ("METRICS_PORT", "9479-9469", "use a port such as 9469"),

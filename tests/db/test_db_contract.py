@@ -303,12 +303,18 @@ def test_a_refused_connect_is_tried_again(
     """Case 26: a server that is back in a moment is reached."""
     inside = governed(RETRY_BASE_DELAY=0.4, RETRY_MAX_ATTEMPTS=10)
     proxy.mode = "refuse"
-    timer = threading.Timer(0.3, setattr, (proxy, "mode", "pass"))
-    timer.start()
+
+    def recover() -> None:
+        while not inside.told.of("attempt_ended"):
+            time.sleep(0.01)
+        proxy.mode = "pass"
+
+    recovering = threading.Thread(target=recover)
+    recovering.start()
 
     connection = driver.open(proxy.port)
     driver.close(connection)
-    timer.join()
+    recovering.join()
 
     assert 2 == inside.told.retries[0]
     assert "success" == inside.told.outcomes[0]

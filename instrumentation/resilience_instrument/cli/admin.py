@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from resilience_instrument import __version__
+from resilience_instrument.bundle import cli as bundle
 from resilience_instrument.cli import check, doctor, report, schema, show
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ COMMANDS: Final[tuple[Callable[[Commands], None], ...]] = (
     doctor.add_to,
     report.add_to,
     schema.add_to,
+    bundle.add_to,
 )
 """Every subcommand, in the order of the help."""
 

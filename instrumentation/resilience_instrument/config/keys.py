@@ -65,9 +65,11 @@ class Key:
 
     @property
     def env(self) -> str:
-        """The name of its environment variable."""
-        section = "" if self.section in {"", "agent"} else f"{self.section}_"
-        return f"{PREFIX}{section}{self.name}".upper().replace(".", "_")
+        """The name of its environment variable; a switch has its section's name."""
+        if self.section in {"", "agent"}:
+            return f"{PREFIX}{self.name}".upper()
+        name = "" if self.name == "enabled" else f"_{self.name}"
+        return f"{PREFIX}{self.section}{name}".upper().replace(".", "_")
 
 
 @final

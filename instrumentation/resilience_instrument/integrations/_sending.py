@@ -6,13 +6,12 @@ timeouts the app gave, and what the library's errors mean.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, final
 
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import Addresses, span_attributes
 from resilience_instrument.observe import Would
 from resilience_instrument.outcome import Raised
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-    OwnErrors = Mapping[type[ResilienceError], Any]
+    OwnErrors = Mapping[Any, Any]
 
 
 @final
@@ -61,7 +60,7 @@ class Site:
         self.addresses = Addresses()
 
 
-class Sending(StandIns):
+class Sending(ABC):
     """The facts of one request, and how to read what came of it."""
 
     __slots__ = (
@@ -100,6 +99,11 @@ class Sending(StandIns):
     def _observes(self) -> bool:
         """Whether the call is to be as if the agent were not there."""
         return self.policies.settings.mode == "observe"
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything may be done about the call."""
+        return self.policies.settings.enabled and not self._observes
 
     def _find_policies(
         self, service: str, route: str | None, to: Destination, headers: Any
@@ -148,9 +152,10 @@ class Sending(StandIns):
         else:
             deadline = settle(self._frame, end)
         self._method = method
-        self._key = _http.fresh_key(
-            method, headers, self.policies.settings.idempotency_key
-        )
+        wanted = self.policies.settings.idempotency_key
+        key = _http.fresh_key(method, headers, wanted)
+        # Who only observes sends none, and plays as if it had been sent.
+        self._key = {} if self._observes else key
         self.call = Call(
             library=self._site.library,
             service=service,
@@ -158,7 +163,7 @@ class Sending(StandIns):
                 service, path, self.policies.settings.endpoints
             ),
             operation=_http.method_label(method),
-            repeatable=bool(self._key) or _http.is_repeatable(method, headers),
+            repeatable=bool(key) or _http.is_repeatable(method, headers),
             replayable=replayable,
             app_retries=app_retries or _retriers.declared(headers),
             unbounded=unbounded,
@@ -166,10 +171,15 @@ class Sending(StandIns):
             attributes=self._attributes,
         )
 
+    @property
+    def _carrier(self) -> Mapping[str, str]:
+        """The headers of ours that this attempt carries."""
+        carrier = self.call.carrier
+        return {**carrier, **self._key} if self._key else carrier
+
     def _carried(self) -> _http.Carried:
         """Give the request the headers of this attempt."""
-        carrier = {**self.call.carrier, **self._key} if self._key else self.call.carrier
-        return _http.Carried(self._request.headers, carrier)
+        return _http.Carried(self._request.headers, self._carrier)
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""
@@ -242,5 +252,9 @@ class Sending(StandIns):
             retry_after=error.retry_after,
             last_error=error.last_error,
         )
-        own.request = self._request  # type: ignore[attr-defined]
+        own.request = self._shown()  # type: ignore[attr-defined]
         return own
+
+    def _shown(self) -> object:
+        """Return the request as an error may carry it."""
+        return self._request
