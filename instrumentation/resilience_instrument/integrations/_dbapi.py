@@ -23,6 +23,7 @@ from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
 from resilience_instrument.policies.timeout import is_evidence
+from resilience_instrument.registry import NO_LIMITS
 from resilience_instrument.transactions import REPLAYED
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from resilience_instrument.events import SkipReason
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Dialect, Statement
+    from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import ServicePolicies
 
@@ -103,6 +105,8 @@ class Link:
         "_endpoints",
         "_plain",
         "_settings",
+        "_where",
+        "acts",
         "address",
         "database",
         "driver",
@@ -130,7 +134,7 @@ class Link:
         self.port = port
         self.database = database
         self.system = driver.dialect.name
-        self.service = service or _service(driver, address, port, database)
+        self._where = service or _service(driver, address, port, database)
         self._base: ServiceSettings | None = None
         self._endpoints: set[str] = set()
         self._plain: dict[tuple[str, bool], Call] = {}
@@ -143,8 +147,13 @@ class Link:
         if registry.settings is not self._base:
             self._base = registry.settings
             self._settings = database_settings(self._base)
-        policies = registry.policies(self.service, settings=self._settings)
-        self.timeouts = policies.settings.timeout
+        policies = registry.policies(
+            self._where, settings=self._settings, library=self.driver.library
+        )
+        self.service = policies.service
+        # All limits come from here: where nothing may be done there are none.
+        self.acts = policies.settings.enabled and policies.settings.mode == "enforce"
+        self.timeouts = policies.settings.timeout if self.acts else NO_LIMITS
         self.limit = self.timeouts.read
         return policies
 
@@ -418,6 +427,9 @@ class _Io:
     """What connects and statements have in common on their way through the engine."""
 
     __slots__ = ("_attempt", "_begun", "_link", "call", "last")
+
+    would: Would | None = None
+    """No cut is predicted: what a statement waited for is not known."""
 
     def __init__(self, link: Link, call: Call, attempt: Attempt) -> None:
         self._link = link
@@ -730,6 +742,8 @@ def _judge_within(
 def _bear_witness(link: Link, call: Call, judgement: Judgement, now: float) -> None:
     """Let a failure count for a closed breaker, which was not asked before."""
     breaker = link.policies.breaker
+    if not link.acts:
+        return
     if judgement.evidence is Evidence.FAILURE and breaker.state(now) == "closed":
         permit, _ = breaker.acquire(now)
         if isinstance(permit, Permit):
