@@ -7,6 +7,7 @@ printed, what the server saw, and what the metrics port said at the end.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -80,7 +81,7 @@ class App:
             f"RESILIENCE_{name}": value for name, value in settings.items()
         }
         environ["SCRAPED"] = str(scraped)
-        environ.setdefault("RESILIENCE_METRICS_PORT", str(closed_port()))
+        environ.setdefault("RESILIENCE_METRICS_PORT", str(_free_port()))
         done = self._run([COMMAND, sys.executable], source, arguments, environ, scrape)
         text = scraped.read_text(encoding="utf-8") if scraped.exists() else ""
         return Ran(done.returncode, done.stdout, done.stderr, dict(_samples(text)))
@@ -109,6 +110,13 @@ class App:
             timeout=60,
             check=False,
         )
+
+
+def _free_port() -> int:
+    """Return a port that nobody has, so that no other test's metrics are there."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
 
 
 def _plain_environment() -> dict[str, str]:

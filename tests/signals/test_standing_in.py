@@ -98,7 +98,7 @@ def test_the_mode_is_stated_once() -> None:
     counting.observer.agent_info("1", "enforce", "3")
     counting.observer.agent_info("1", "observe", "3")
 
-    assert {'{version="1",mode="observe",python="3"}': 1.0} == counting.lines(
+    assert {'{mode="observe",python="3",version="1"}': 1.0} == counting.lines(
         "resilience_agent_info"
     )
 
