@@ -118,6 +118,8 @@ instrumentors = {"requests": RequestsInstrumentor, "httpx": HTTPXClientInstrumen
 instrumentor = instrumentors[library]()
 if mode != "alone":
     instrumentor.instrument()
+if mode == "below":
+    import resilience_instrument.auto
 if mode == "uninstrumented":
     instrumentor.uninstrument()
 get = {"requests": requests.get, "httpx": httpx.get}[library]
@@ -135,7 +137,8 @@ print(json.dumps({"status": status, "spans": [
 def traced(library: str, mode: str, *statuses: int) -> tuple[dict[str, Any], list[str]]:
     """Make a call below the app's span; return its spans and the headers sent."""
     with Service(*statuses) as service:
-        done: Done = governed(
+        start = run if mode == "below" else governed
+        done: Done = start(
             "python", "-c", TRACED, library, service.url, mode, env=quick()
         )
     assert (0, "") == (done.code, done.err)
@@ -146,7 +149,7 @@ def traced(library: str, mode: str, *statuses: int) -> tuple[dict[str, Any], lis
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
-@pytest.mark.parametrize("mode", ["alone", "instrumented"])
+@pytest.mark.parametrize("mode", ["alone", "instrumented", "below"])
 def test_17_three_attempts_are_three_client_spans_with_one_parent(
     library: str, mode: str
 ) -> None:
@@ -162,9 +165,10 @@ def test_17_three_attempts_are_three_client_spans_with_one_parent(
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_17_an_uneventful_call_has_no_second_span(library: str) -> None:
+@pytest.mark.parametrize("mode", ["instrumented", "below"])
+def test_17_an_uneventful_call_has_no_second_span(library: str, mode: str) -> None:
     """Where another instrumentation made its span there is nothing to add."""
-    found, parents = traced(library, "instrumented", 200)
+    found, parents = traced(library, mode, 200)
 
     assert ["CLIENT", "INTERNAL"] == [span["kind"] for span in found["spans"]]
     assert "app" == found["spans"][-1]["name"]

@@ -275,3 +275,19 @@ def test_a_bridged_process_is_shown_in_the_apps_registry(make: Make) -> None:
             with contextlib.suppress(KeyError):
                 REGISTRY.unregister(collector)
     assert not one.has_thread
+
+
+def test_a_banner_is_there_for_who_asks(
+    make: Make,
+    free: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says where the metrics are."""
+    monkeypatch.setenv("RESILIENCE_BANNER", "1")
+    one = make(free)
+
+    one.open()
+
+    assert served(one) == free
+    assert f"metrics at http://{HOST}:{free}/metrics" in capsys.readouterr().err
