@@ -13,14 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, WeakSet
 
-import anyio
-
-from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._frame import FRAME, Frame
-from resilience_instrument.integrations._httpcore import Streams
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import (
     deliver,
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
 
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sending import OwnErrors
     from resilience_instrument.outcome import Outcome
 
     Fault = Callable[[str, Exception], None]
@@ -53,26 +50,18 @@ class Kit:
 
     Args:
         library: The name that an app imports.
-        core: The name of the library that moves the bytes.
-        refusal: The error for an open circuit.
-        proxied_refusal: The same for a call through a proxy.
-        overdue: The error for a call without time left.
+        own_errors: Our errors as classes of the library.
+        proxied_errors: The same for a call through a proxy, where they differ.
     """
 
     def __init__(
-        self, library: str, core: str, refusal: Any, proxied_refusal: Any, overdue: Any
+        self, library: str, own_errors: OwnErrors, proxied_errors: OwnErrors
     ) -> None:
         module = importlib.import_module(library)
         self.library = library
         self.module = module
-        self.core: Any = importlib.import_module(core)
-        self.own_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: refusal,
-            errors.DeadlineExceededError: overdue,
-        }
-        self.proxied_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: proxied_refusal
-        }
+        self.own_errors = own_errors
+        self.proxied_errors = proxied_errors
         self.never_sent: tuple[Any, ...] = (
             module.ConnectError,
             module.ConnectTimeout,
@@ -103,7 +92,6 @@ def targets(kit: Kit, runtime: Runtime) -> list[Target]:
     given = _Given(module, runtime.fault)
     site = Site(runtime, kit.library, kit.own_errors, kit.proxied_errors)
     return [
-        *Streams(kit.core).targets(),
         Target(client, "__init__", given.note_client),
         Target(async_client, "__init__", given.note_client),
         Target(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
@@ -417,6 +405,8 @@ class _AsyncSending(_Sending):
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
+        import anyio  # noqa: PLC0415 - loaded with the first call, not with httpx
+
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
         # The outcome unless the end of the call comes first.
@@ -439,6 +429,8 @@ class _AsyncSending(_Sending):
         On HTTP/2 a read timeout belongs to the connection: it would end whatever
         else is under way there. So ours is kept by the scope of this call alone.
         """
+        import anyio  # noqa: PLC0415 - likewise
+
         wait = self._phases["read"]
         if self._explicit or wait is None or not getattr(self._pool, "_http2", False):
             return _nothing
@@ -475,6 +467,8 @@ class _AsyncSending(_Sending):
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a task waits."""
+        import anyio  # noqa: PLC0415 - likewise
+
         await anyio.sleep(seconds)
 
     async def untouched(self) -> Outcome:
