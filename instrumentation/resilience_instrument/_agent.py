@@ -161,7 +161,7 @@ class Agent:
         """Tell whether OpenTelemetry's instrumentation of a library is below us."""
         return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
             isinstance(found, _patch.GovernedFunction)
-            and isinstance(found.__wrapped__, wrapt.ObjectProxy)
+            and isinstance(found.__wrapped__, wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
             for found in [vars(target.owner).get(target.name)]
         )
