@@ -14,6 +14,11 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 	"$$candidate" -c '$(RECENT)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
+# Needs neither servers nor other agents: runs on every version that we support.
+CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
+	tests/test_fork.py tests/agent/test_launcher.py \
+	tests/agent/test_start_up.py tests/agent/test_one_port.py
+
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F : '/^[a-z-]+:.*\043\043 / {print $$1}' Makefile)
 
@@ -28,6 +33,14 @@ test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the c
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
+
+test-python: ## Run the core's tests on another Python, PYTHON=python3.13
+	@$(MAKE) --no-print-directory VENV=.venv-$(subst /,-,$(PYTHON)) .core
+
+.PHONY: .core
+.core: $(VENV)/.core
+	$(BIN)/python --version
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(or $(ARGS),$(CORE))
 
 lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 	$(BIN)/python -m ruff check .
@@ -71,7 +84,7 @@ upstream: $(VENV)/.created ## Run the test suites of requests and httpx under th
 	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment too
-	rm -rf "$(VENV)" build dist htmlcov .coverage .coverage.*
+	rm -rf "$(VENV)" .venv-* build dist htmlcov .coverage .coverage.*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -98,6 +111,10 @@ $(VENV)/.demo: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.test: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group test
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group core
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.created $(DEFINITION)

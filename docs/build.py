@@ -5,6 +5,7 @@ With `--check` nothing is written; the exit code is 1 if a page is out of date.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,10 +234,17 @@ def _cells(profile: profiles.Profile, paths: list[str]) -> list[str]:
     return cells
 
 
+def db_cases() -> str:
+    """Return the page of the database drivers' cases."""
+    script = Path(__file__).resolve().parent / "db_cases.py"
+    return str(runpy.run_path(str(script))["page"]())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "configuration.md": configuration,
     "profiles.md": profile_page,
+    "db-cases.md": db_cases,
 }
 
 

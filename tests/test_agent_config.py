@@ -62,19 +62,21 @@ def reloads(agent: Agent) -> dict[str, int]:
 
 def mode(agent: Agent) -> str:
     """Return the mode that is stated."""
-    ((_, stated, _),) = agent.metrics.infos["resilience_agent_info"]
-    return stated
+    scope = catalog.AGENT_INFO.scope
+    (block,) = [b for b in agent.store.blocks() if b.layout.scope == scope]
+    return block.labels[1]
 
 
 def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) -> None:
-    """The mode too."""
+    """The mode that is stated is the one that the process began with."""
     agent = start("[defaults]\ntimeout.read = 1\n")
     assert ("enforce", 1.0) == (mode(agent), read(agent))
 
     write('[defaults]\ntimeout.read = 2\nmode = "observe"\n')
 
     assert 2.0 == read(agent)
-    assert "observe" == mode(agent)
+    assert "observe" == agent.registry.settings.mode
+    assert "enforce" == mode(agent)
     assert {"applied": 1, "refused": 0} == reloads(agent)
 
 

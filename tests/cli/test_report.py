@@ -12,6 +12,7 @@ from fakes import a_call
 from loopback import Server, Status
 from resilience_instrument.cli import admin, report
 from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals.gather import Gathered
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.store import Store
 from resilience_instrument.verdict import Evidence, Judgement, Verdict
@@ -27,9 +28,10 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"RESILIENCE_{name}", raising=False)
 
 
-def exposition(observer: MetricsObserver, store: Store) -> str:
+def exposition(store: Store) -> str:
     """Return what a scraper would read."""
-    return Exposition(store, list, observer.infos).render("")[0].decode()
+    shown = Exposition(lambda: Gathered(store.blocks(), []))
+    return shown.render("")[0].decode()
 
 
 def observed() -> str:
@@ -46,7 +48,7 @@ def observed() -> str:
     observer.would_act(call, "timeout", 10.4, 1)
     observer.would_act(call, "breaker", 0.6, 0)
     observer.would_act(call, "breaker", 0.6, 1)
-    return exposition(observer, store)
+    return exposition(store)
 
 
 def enforced() -> str:
@@ -66,7 +68,7 @@ def enforced() -> str:
     observer.call_ended(call, "fallback", 0, 0.0)
     quiet = a_call(service="quiet")
     observer.call_started(quiet)
-    return exposition(observer, store)
+    return exposition(store)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from fakes import a_call
 from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals.gather import Gathered
 from resilience_instrument.signals.log import LogObserver
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.spans import SpanObserver
@@ -31,7 +32,7 @@ class Counting:
 
     def lines(self, name: str) -> dict[str, float]:
         """Return the samples of a metric by their labels, as they are served."""
-        exposition = Exposition(self.store, list, self.observer.infos)
+        exposition = Exposition(lambda: Gathered(self.store.blocks(), []))
         text = exposition.render("")[0].decode()
         found = (line for line in text.splitlines() if line.startswith(f"{name}{{"))
         return {
@@ -89,15 +90,6 @@ def test_reloads_are_counted() -> None:
     assert {'{outcome="applied"}': 0.0, '{outcome="refused"}': 1.0} == counting.lines(
         name
     )
-
-
-def test_the_mode_is_stated_once() -> None:
-    """The one that holds now."""
-    observer = Counting().observer
-    observer.agent_info("1", "enforce", "3")
-    observer.agent_info("1", "observe", "3")
-
-    assert {("1", "observe", "3")} == observer.infos["resilience_agent_info"]
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ class Frame:
         stream: Whether the app reads the body itself.
     """
 
-    __slots__ = ("deadline", "elapsed", "explicit", "response", "stream")
+    __slots__ = ("deadline", "elapsed", "explicit", "failed", "response", "stream")
 
     def __init__(self, parent: Frame | None, *, stream: bool) -> None:
         self.stream = stream
         self.deadline: float | None = parent.deadline if parent else None
         self.explicit = False
         self.response: Any = None
+        self.failed: Any = None
         self.elapsed = 0.0
 
 

@@ -165,7 +165,9 @@ class Sending(ABC):
             operation=_http.method_label(method),
             repeatable=bool(key) or _http.is_repeatable(method, headers),
             replayable=replayable,
-            app_retries=app_retries or _retriers.declared(headers),
+            app_retries=app_retries
+            or self._comes_again()
+            or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=deadline,
             attributes=self._attributes,
@@ -180,6 +182,11 @@ class Sending(ABC):
     def _carried(self) -> _http.Carried:
         """Give the request the headers of this attempt."""
         return _http.Carried(self._request.headers, self._carrier)
+
+    def _comes_again(self) -> bool:
+        """Tell whether somebody above sends again what has just failed for good."""
+        frame = self._frame
+        return frame is not None and frame.failed is self._request is not None
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""
@@ -196,7 +203,10 @@ class Sending(ABC):
         """Read what the last attempt came to."""
         judgement = self._read(outcome)
         call = self.call
-        if judgement.verdict is Verdict.TRANSIENT and not call.app_retries:
+        failed = judgement.verdict is Verdict.TRANSIENT
+        if self._frame is not None:
+            self._frame.failed = self._request if failed else None
+        if failed and not call.app_retries:
             # Asked after a failure only: a walk over the callers costs something.
             call.app_retries = self._is_retried_below(outcome) or _retriers.around()
         return judgement

@@ -155,8 +155,7 @@ class _Middleware:
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send the request of one hop by `handler`, as often as it takes."""
-        again = request is self._failed
-        if isinstance(self._error, _REPEATED) and not again:
+        if isinstance(self._error, _REPEATED) and request is not self._failed:
             # aiohttp makes a second request of it by itself: the outcome stands.
             raise self._error
         runtime = self._site.runtime
@@ -171,9 +170,6 @@ class _Middleware:
         )
         if sending is None:
             return await handler(request)
-        if again:
-            # A middleware of the app's sends the same request once more.
-            sending.call.app_retries = True
         outcome = await govern(runtime, sending.call, sending.policies, sending)
         if isinstance(outcome, Raised) and sending.acts:
             self._error, self._failed = outcome.error, request
