@@ -88,6 +88,7 @@ def found(plan: Plan, url: str, **facts: Any) -> tuple[str | None, str, float | 
         ("mysql://db", "mysql+pymysql://db:3306/x", True),
         ("sqlite:///var/lib/app.db", "sqlite:///var/lib/app.db", True),
         ("sqlite:///var/lib/app.db", "sqlite:///tmp/app.db", False),
+        ("sqlite:///app.db", "sqlite:app.db", True),
     ],
 )
 def test_a_pattern_fits_or_not(pattern: str, url: str, fits: bool) -> None:

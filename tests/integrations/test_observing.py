@@ -82,7 +82,8 @@ def test_the_apps_own_timeout_holds(
 
     assert isinstance(answer.error, harness.timeout_errors)
     assert [] == acts(governed)
-    assert ["timeout"] == governed.told.outcomes
+    # urllib3 repeats by itself, as it does without the agent.
+    assert {"timeout"} == set(governed.told.outcomes)
 
 
 @pytest.mark.parametrize("mode", ["observe", "enforce"])

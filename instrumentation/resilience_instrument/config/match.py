@@ -4,7 +4,7 @@
     pay.example.com                  this host by HTTP, at any port
     *.example.com:8443/v2/*          any host below, this port, paths below /v2
     postgresql://db.internal/orders  this database of this server
-    sqlite:///var/lib/app.db         this file
+    sqlite:///app.db                 the file of this name, wherever it is
 
 The most specific pattern wins: the longer path, then the plainer host, then the
 one that names a port, then the one that names a scheme.
@@ -61,6 +61,9 @@ def destination(text: str) -> Destination:
     Raises:
         ValueError: It names no host and no file.
     """
+    if text.startswith("sqlite:") and "/" not in text:
+        # As metrics name it: by the file alone.
+        text = f"sqlite:///{text.removeprefix('sqlite:')}"
     bare = re.sub(r"//[^/?#]*@", "//", text.strip()).partition("?")[0]
     shape = _SHAPE.fullmatch(bare.partition("#")[0])
     if shape is None or not (shape["host"] or shape["scheme"]):

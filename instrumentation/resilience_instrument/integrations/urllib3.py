@@ -273,13 +273,19 @@ class _Sending(Sending):
             path=facts.url[start:],
             headers=headers,
             replayable=_http.is_data(facts.body) or self._position is not None,
-            app_retries=not isinstance(facts.retries, LeftToAgent),
+            app_retries=not self._is_left_to_us(facts.retries),
             unbounded=not self._explicit,
             ours=not self._explicit,
             end=self._end(own),
         )
         if self._observes:
             self._explicit, self._given = True, _urllib3.NONE
+
+    def _is_left_to_us(self, retries: Any) -> bool:
+        """Tell whether retries are ours, or would be where they are only observed."""
+        if self._observes:
+            return retries is urllib3.Retry.DEFAULT
+        return isinstance(retries, LeftToAgent)
 
     def _end(self, own: Timeouts) -> float | None:
         return _http.call_end(self._given, own, self._clock.monotonic())
