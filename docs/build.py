@@ -245,7 +245,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "db-cases.md": db_cases,
     "configuration.md": configuration,
     "profiles.md": profile_page,
-    "db-cases.md": db_cases,
 }
 
 

@@ -65,7 +65,6 @@ class Agent:
         self.registry.adopt(settings)
         self.store = Store()
         self.metrics = MetricsObserver(self.store, self.standing)
-        told = {"RESILIENCE_BANNER": "1"} if settings.banner else {}
         self.port = Port(
             self.store,
             settings.metrics_host,
@@ -88,8 +87,6 @@ class Agent:
     def _state_mode(self, settings: AgentSettings) -> None:
         mode = settings.defaults.mode
         self.metrics.agent_info(__version__, mode, platform.python_version())
-        self._watch = self._watched()
-        os.register_at_fork(before=self._excuse, after_in_child=self._renew)
 
     def _watched(self) -> Watch | None:
         """Look at the configuration's file before calls, if there is one."""
@@ -102,8 +99,10 @@ class Agent:
         return watch
 
     def _reload(self, plan: Plan) -> None:
-        """Go on by a changed file; the port and the stated mode stay as they are."""
-        self.registry.adopt(agent_settings(plan))
+        """Go on by a changed file; the metrics' port stays where it is."""
+        settings = agent_settings(plan)
+        self.registry.adopt(settings)
+        self._state_mode(settings)
         self.metrics.config_reloaded("applied")
 
     def _refuse(self, error: Exception) -> None:
