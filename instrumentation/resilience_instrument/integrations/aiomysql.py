@@ -88,6 +88,9 @@ def _connecting(links: Links) -> Wrapper:
         done = await _dbapi.connect_async(
             link, attempt, unbounded=unbounded, limit=limit
         )
+        limiting = _mysql.server_limit(link)
+        if limiting is not None:
+            await instance.query(limiting)
         instance._resilience = link  # noqa: SLF001
         instance._resilience_open = False  # noqa: SLF001
         return done

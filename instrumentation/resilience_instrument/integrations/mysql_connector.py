@@ -127,6 +127,9 @@ def _opening(links: Links) -> Wrapper:
             links.runtime.fault("describe", fault)
             return wrapped(*args, **kwargs)
         _dbapi.connect(link, attempt, unbounded=unbounded, limit=limit)
+        limiting = _mysql.server_limit(link)
+        if limiting is not None:
+            instance.cmd_query(limiting)
         instance._resilience = link  # noqa: SLF001
         return None
 

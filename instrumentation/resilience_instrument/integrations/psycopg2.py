@@ -140,9 +140,20 @@ class _Connecting(_dbapi.Sending):
         self.limit = _postgresql.connect_limit(self._given, default)
 
     def __call__(self, deadline: float | None) -> Any:
-        """Connect once."""
+        """Connect once, and once more where the server does not want our options."""
+        options = _postgresql.server_options(self.link, self._given)
+        if options is not None:
+            try:
+                return self._connect(deadline, options=options)
+            except psycopg2.OperationalError as error:
+                if not _postgresql.refuses_options(error):
+                    raise
+                self.link.server_limit = False
+        return self._connect(deadline)
+
+    def _connect(self, deadline: float | None, **ours: str) -> Any:
         self.late = False
-        dsn = self._dsn
+        dsn = ext.make_dsn(self._dsn, **ours) if ours else self._dsn
         if self.unbounded and deadline is not None:
             left = deadline - self.link.runtime.clock.monotonic()
             # Whole seconds are all that libpq knows, and 0 would be for ever.
