@@ -269,7 +269,8 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 def _read(cursor: Any, query: Any) -> Statement | None:
     """Return what is known of a statement, None where it is no text."""
-    if cursor.connection._resilience is None:  # noqa: SLF001 - ours
+    link = getattr(cursor.connection, "_resilience", None)
+    if link is None:
         return None
     if not isinstance(query, (str, bytes)):
         try:
@@ -280,7 +281,7 @@ def _read(cursor: Any, query: Any) -> Statement | None:
     try:
         return DRIVER.dialect.read(query)
     except Exception as fault:
-        cursor.connection._resilience.runtime.fault("describe", fault)  # noqa: SLF001
+        link.runtime.fault("describe", fault)
         return None
 
 
