@@ -545,3 +545,22 @@ def test_a_circuit_that_opens_at_that_moment_hears_no_more(govern: Govern) -> No
     _dbapi._bear_witness(link, call, _dbapi.troubled("x"), 0.0)
 
     assert [] == inside.told.of("transitioned")
+
+
+def test_a_connection_of_asyncpg_from_before_is_left_alone(
+    govern: Govern, postgres: Postgres
+) -> None:
+    """Nothing is known of it: no limit, no name."""
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+
+    async def main() -> tuple[Any, Governed]:
+        connection = await asyncpg.connect(**where, database="postgres")
+        inside = govern("asyncpg")
+        found = await (await connection.prepare("SELECT 5")).fetchval()
+        await connection.close()
+        return found, inside
+
+    found, inside = asyncio.run(main())
+
+    assert 5 == found
+    assert [] == inside.told.calls
