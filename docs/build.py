@@ -50,6 +50,12 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def db_cases() -> str:
+    """Return the page of the database drivers' cases."""
+    script = Path(__file__).resolve().parent / "db_cases.py"
+    return str(runpy.run_path(str(script))["page"]())
+
+
 CONFIGURATION_INTRO = """\
 # Configuration
 
@@ -126,7 +132,7 @@ other are an error.
 | `pay.example.com:8443/v2/*` | this port, and paths that are `/v2` or below it |
 | `*.example.com` | every host below; a star in a path stands for anything too |
 | `postgresql://db.internal/orders` | this database of this server; without it, all |
-| `sqlite:///app.db` | the file of this name, wherever it is |
+| `sqlite:///var/lib/app.db` | this file |
 
 The most specific pattern wins: the longer path, then the plainer and longer host, then
 the one that names a port, then the one that names a scheme. A call that fits none has
@@ -234,17 +240,11 @@ def _cells(profile: profiles.Profile, paths: list[str]) -> list[str]:
     return cells
 
 
-def db_cases() -> str:
-    """Return the page of the database drivers' cases."""
-    script = Path(__file__).resolve().parent / "db_cases.py"
-    return str(runpy.run_path(str(script))["page"]())
-
-
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
+    "db-cases.md": db_cases,
     "configuration.md": configuration,
     "profiles.md": profile_page,
-    "db-cases.md": db_cases,
 }
 
 

@@ -65,12 +65,12 @@ class Agent:
         self.registry.adopt(settings)
         self.store = Store()
         self.metrics = MetricsObserver(self.store, self.standing)
-        told = {"RESILIENCE_BANNER": "1"} if settings.banner else {}
         self.port = Port(
             self.store,
             settings.metrics_host,
             settings.metrics_ports,
-            {**os.environ, **told},
+            os.environ,
+            banner=settings.banner,
         )
         self.faults = Faults(self.metrics.agent_error)
         observers: list[object] = [self.metrics, LogObserver()]
@@ -80,10 +80,13 @@ class Agent:
         self.runtime = Runtime(
             self.registry, observer, self.clock, self.faults.report, self.begin
         )
-        mode = settings.defaults.mode
-        self.metrics.agent_info(__version__, mode, platform.python_version())
+        self._state_mode(settings)
         self._watch = self._watched()
         os.register_at_fork(before=self._excuse, after_in_child=self._renew)
+
+    def _state_mode(self, settings: AgentSettings) -> None:
+        mode = settings.defaults.mode
+        self.metrics.agent_info(__version__, mode, platform.python_version())
 
     def _watched(self) -> Watch | None:
         """Look at the configuration's file before calls, if there is one."""
@@ -96,8 +99,10 @@ class Agent:
         return watch
 
     def _reload(self, plan: Plan) -> None:
-        """Go on by a changed file; the port and the stated mode stay as they are."""
-        self.registry.adopt(agent_settings(plan))
+        """Go on by a changed file; the metrics' port stays where it is."""
+        settings = agent_settings(plan)
+        self.registry.adopt(settings)
+        self._state_mode(settings)
         self.metrics.config_reloaded("applied")
 
     def _refuse(self, error: Exception) -> None:
@@ -156,7 +161,7 @@ class Agent:
         """Tell whether OpenTelemetry's instrumentation of a library is below us."""
         return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
             isinstance(found, _patch.GovernedFunction)
-            and isinstance(found.__wrapped__, wrapt.ObjectProxy)
+            and isinstance(found.__wrapped__, wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
             for found in [vars(target.owner).get(target.name)]
         )

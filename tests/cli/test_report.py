@@ -30,8 +30,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exposition(store: Store) -> str:
     """Return what a scraper would read."""
-    shown = Exposition(lambda: Gathered(store.blocks(), []))
-    return shown.render("")[0].decode()
+    return Exposition(lambda: Gathered(store.blocks(), ())).render("")[0].decode()
 
 
 def observed() -> str:

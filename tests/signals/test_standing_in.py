@@ -32,7 +32,7 @@ class Counting:
 
     def lines(self, name: str) -> dict[str, float]:
         """Return the samples of a metric by their labels, as they are served."""
-        exposition = Exposition(lambda: Gathered(self.store.blocks(), []))
+        exposition = Exposition(lambda: Gathered(self.store.blocks(), ()))
         text = exposition.render("")[0].decode()
         found = (line for line in text.splitlines() if line.startswith(f"{name}{{"))
         return {
@@ -89,6 +89,17 @@ def test_reloads_are_counted() -> None:
 
     assert {'{outcome="applied"}': 0.0, '{outcome="refused"}': 1.0} == counting.lines(
         name
+    )
+
+
+def test_the_mode_is_stated_once() -> None:
+    """The one that holds now."""
+    counting = Counting()
+    counting.observer.agent_info("1", "enforce", "3")
+    counting.observer.agent_info("1", "observe", "3")
+
+    assert {'{mode="observe",python="3",version="1"}': 1.0} == counting.lines(
+        "resilience_agent_info"
     )
 
 

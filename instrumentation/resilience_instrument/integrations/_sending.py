@@ -173,6 +173,11 @@ class Sending(ABC):
             attributes=self._attributes,
         )
 
+    def _comes_again(self) -> bool:
+        """Tell whether somebody above sends again what has just failed for good."""
+        frame = self._frame
+        return frame is not None and frame.failed is self._request is not None
+
     @property
     def _carrier(self) -> Mapping[str, str]:
         """The headers of ours that this attempt carries."""
@@ -182,11 +187,6 @@ class Sending(ABC):
     def _carried(self) -> _http.Carried:
         """Give the request the headers of this attempt."""
         return _http.Carried(self._request.headers, self._carrier)
-
-    def _comes_again(self) -> bool:
-        """Tell whether somebody above sends again what has just failed for good."""
-        frame = self._frame
-        return frame is not None and frame.failed is self._request is not None
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""

@@ -215,7 +215,11 @@ class MetricsObserver:
         self._store.block(catalog.CONFIG_RELOAD.scope).counts[_RELOADS[outcome]] += 1
 
     def agent_info(self, version: str, mode: str, python: str) -> None:
-        """State what the agent is."""
+        """State what the agent is; what was stated before no longer holds."""
+        for metric, values in self._infos[:]:
+            if metric is catalog.AGENT_INFO:
+                self._infos.remove((metric, values))
+                self._store.block(metric.scope, *values).counts[0] = 0
         self._note(catalog.AGENT_INFO, version, mode, python)
 
     def patch_info(self, library: str, version: str, status: str) -> None:
@@ -229,12 +233,12 @@ class MetricsObserver:
     def repeat_infos(self) -> None:
         """State again what was stated, in a store that begins afresh."""
         for metric, values in self._infos:
-            self._store.block(metric.scope, *values)
+            self._store.block(metric.scope, *values).counts[0] = 1
 
     def _note(self, metric: Metric, *values: str) -> None:
         if (metric, values) not in self._infos:
             self._infos.append((metric, values))
-        self._store.block(metric.scope, *values)
+        self._store.block(metric.scope, *values).counts[0] = 1
 
     def _restate(self, service: str) -> None:
         """Say how a service stands now, where whoever serves the metrics reads it."""
