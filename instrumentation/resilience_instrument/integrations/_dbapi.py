@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
@@ -44,6 +45,9 @@ CONNECT: Final = "CONNECT"
 """The endpoint of a connect."""
 
 SUCCESS: Final = Judgement(Verdict.SUCCESS, Evidence.SUCCESS)
+
+SERVER_LIMIT: Final = "RESILIENCE_DATABASE_SERVER_LIMIT"
+"""`1` where servers are asked to limit statements too."""
 
 LINKS: Final = 1024
 """Databases that are remembered for each library."""
@@ -113,6 +117,7 @@ class Link:
         "limit",
         "port",
         "runtime",
+        "server_limit",
         "service",
         "system",
         "timeouts",
@@ -134,6 +139,8 @@ class Link:
         self.port = port
         self.database = database
         self.system = driver.dialect.name
+        # Until a server refuses it.
+        self.server_limit = os.environ.get(SERVER_LIMIT) == "1"
         self._where = service or _service(driver, address, port, database)
         self._base: ServiceSettings | None = None
         self._endpoints: set[str] = set()
