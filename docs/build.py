@@ -132,7 +132,7 @@ other are an error.
 | `pay.example.com:8443/v2/*` | this port, and paths that are `/v2` or below it |
 | `*.example.com` | every host below; a star in a path stands for anything too |
 | `postgresql://db.internal/orders` | this database of this server; without it, all |
-| `sqlite:///var/lib/app.db` | this file |
+| `sqlite:///app.db` | the file of this name, wherever it is |
 
 The most specific pattern wins: the longer path, then the plainer and longer host, then
 the one that names a port, then the one that names a scheme. A call that fits none has

@@ -69,14 +69,15 @@ def mode(agent: Agent) -> str:
 
 
 def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) -> None:
-    """The mode too."""
+    """The mode that is stated is the one that the process began with."""
     agent = start("[defaults]\ntimeout.read = 1\n")
     assert ("enforce", 1.0) == (mode(agent), read(agent))
 
     write('[defaults]\ntimeout.read = 2\nmode = "observe"\n')
 
     assert 2.0 == read(agent)
-    assert "observe" == mode(agent)
+    assert "observe" == agent.registry.settings.mode
+    assert "enforce" == mode(agent)
     assert {"applied": 1, "refused": 0} == reloads(agent)
 
 
