@@ -69,7 +69,7 @@ def mode(agent: Agent) -> str:
 
 
 def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) -> None:
-    """The mode that is stated is the one that the process began with."""
+    """The mode too: the one that holds now is stated."""
     agent = start("[defaults]\ntimeout.read = 1\n")
     assert ("enforce", 1.0) == (mode(agent), read(agent))
 
@@ -77,7 +77,7 @@ def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) ->
 
     assert 2.0 == read(agent)
     assert "observe" == agent.registry.settings.mode
-    assert "enforce" == mode(agent)
+    assert "observe" == mode(agent)
     assert {"applied": 1, "refused": 0} == reloads(agent)
 
 
