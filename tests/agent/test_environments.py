@@ -123,7 +123,8 @@ def test_30_a_frozen_program_runs_unchanged_and_can_start_us_itself(
     rooms = [LIBRARIES[name] for name in ("requests", "urllib3", "urllib.request")]
     hidden = [f"--hidden-import={n}" for n in ("resilience_instrument._agent", *rooms)]
     made = run(
-        *(BIN / "pyinstaller", "--log-level", "ERROR", *hidden, "app.py"),
+        BIN / "pyinstaller",
+        *("--log-level", "ERROR", *hidden, "app.py"),
         env=bare(),
         cwd=tmp_path,
     )
