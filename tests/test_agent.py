@@ -105,11 +105,10 @@ def test_a_library_of_another_shape_is_left_alone(
 
 
 def test_the_metrics_are_served_from_the_first_call_on(
-    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Once; the banner says where, for who asked for it."""
-    monkeypatch.setenv("RESILIENCE_BANNER", "1")
-    agent = make(METRICS_PORT="9480-9499")
+    agent = make(METRICS_PORT="9480-9499", BANNER="1")
     agent.runtime.observer.call_started(a_call())
 
     agent.begin()

@@ -13,9 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, WeakSet
 
+from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
+from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import (
@@ -25,6 +27,7 @@ from resilience_instrument.integrations._room import (
     govern_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
@@ -263,10 +266,18 @@ def _async_governed(
     return _AsyncSending(kit, site, wrapped, transport, request)
 
 
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """What sync and async share: the facts of a request, and how to read it."""
 
-    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_pool", "_wrapped")
+    __slots__ = (
+        "_explicit",
+        "_given",
+        "_kit",
+        "_phases",
+        "_pool",
+        "_transport",
+        "_wrapped",
+    )
 
     def __init__(
         self, kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
@@ -274,10 +285,12 @@ class _Sending(Sending):
         super().__init__(site, request)
         self._kit = kit
         self._wrapped = wrapped
+        self._transport = transport
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
         self._pool = getattr(transport, "_pool", None)
-        own = self._find_policies(service, _proxy(self._pool))
+        to = Destination(url.scheme, url.host, url.port, url.path)
+        own = self._find_policies(service, _proxy(self._pool), to, request.headers)
         self._explicit = self._frame.explicit if self._frame else True
         phases = request.extensions.get("timeout", {})
         self._given = _timeouts(phases) if self._explicit else own
@@ -288,8 +301,11 @@ class _Sending(Sending):
             replayable=_is_replayable(request.stream, kit.module.ByteStream),
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
+            ours=not self._explicit,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
+        if self._observes:
+            self._explicit, self._given = True, _timeouts(phases)
 
     def _address(self) -> str:
         return str(self._request.url)
@@ -306,7 +322,7 @@ class _Sending(Sending):
         }
         before = self._request.extensions
         self._request.extensions = {**before, "timeout": self._phases}
-        return _http.Carried(self._request.headers, self.call.carrier), before
+        return self._carried(), before
 
     def _streams(self, response: Any) -> bool:
         """Tell whether the app reads this body itself; no timeout of ours cuts it."""
@@ -329,6 +345,34 @@ class _Sending(Sending):
             self._frame.response = response
             self._frame.elapsed = self._clock.monotonic() - self._limits.start
         return Returned(response)
+
+    def _answer_of(self, response: Any) -> Answer | None:
+        if not isinstance(response.stream, self._kit.module.ByteStream):
+            return None
+        headers = tuple(response.headers.multi_items())
+        return Answer(response.status_code, headers, b"".join(response.stream))
+
+    def _response(self, answer: Answer) -> Any:
+        module = self._kit.module
+        return module.Response(
+            answer.status,
+            headers=list(answer.headers),
+            stream=module.ByteStream(answer.body),
+        )
+
+    def _request_to(self, url: str) -> Any:
+        """Return the request as one to another URL."""
+        before, module = self._request, self._kit.module
+        headers = before.headers.copy()
+        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers.update(self._key)
+        return module.Request(
+            before.method,
+            url,
+            headers=headers,
+            stream=before.stream,
+            extensions=before.extensions,
+        )
 
     def _phase(self, error: Exception) -> Phase | None:
         for kind, phase in self._kit.phases:
@@ -374,6 +418,12 @@ class _SyncSending(_Sending):
             self._request.extensions = before
             carried.restore()
         return self.last
+
+    async def _send_to(self, url: str) -> Any:
+        return self._transport.handle_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""
@@ -454,6 +504,14 @@ class _AsyncSending(_Sending):
         except Exception as error:
             return Raised(error)
         return self._finish(response, pieces)
+
+    _waits = True
+
+    async def _send_to(self, url: str) -> Any:
+        return await self._transport.handle_async_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        await response.aclose()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""

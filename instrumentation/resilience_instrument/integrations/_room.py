@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from resilience_instrument.engine import Io, execute, run_sync
+from resilience_instrument.observe import observe
 from resilience_instrument.outcome import Raised
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
     from resilience_instrument.events import Observer
+    from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import Registry, ServicePolicies
 
@@ -59,6 +61,8 @@ class GovernedIo(Io, Protocol):
 
     last: Outcome | None
     """What the last attempt came to, None if there is none to hand on."""
+    would: Would | None
+    """In observe mode, the limits that the call would have had."""
 
     async def untouched(self) -> Outcome:
         """Make the call as if the agent were not there."""
@@ -69,8 +73,12 @@ async def govern(
     runtime: Runtime, call: Call, policies: ServicePolicies, io: GovernedIo
 ) -> Outcome:
     """Run the call through the engine, or around it when the engine fails."""
+    if not policies.settings.enabled:
+        return await io.untouched()
     try:
         runtime.begin()
+        if policies.settings.mode == "observe":
+            return await observe(call, policies, io, runtime.observer, runtime.clock)
         return await execute(call, policies, io, runtime.observer, runtime.clock)
     except Exception as fault:
         runtime.fault("engine", fault)
