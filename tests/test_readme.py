@@ -35,7 +35,7 @@ FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 SAMPLE = re.compile(r"([a-z]+_[a-z_]+)(?:\{(.*)\})? (?:[-+0-9.e]+|\.\.\.)")
 LABEL = re.compile(r'(\w+)="[^"]*"')
-PATIENCE = 60
+PATIENCE = 100
 
 
 def labels_of_samples() -> dict[str, set[str]]:
@@ -92,7 +92,10 @@ def is_installable(match: re.Match[str]) -> bool:
     """Say whether this project has that name and those extras."""
     metadata = importlib.metadata.metadata("resilience-instrument")
     known = {"", *(metadata.get_all("Provides-Extra") or [])}
-    return match[1] in {".", metadata["Name"]} and set(match[2].split(",")) <= known
+    return (
+        match[1] in {".", metadata["Name"]}
+        and set((match[2] or "").split(",")) <= known
+    )
 
 
 def is_metrics_port(match: re.Match[str]) -> bool:
@@ -109,7 +112,7 @@ def is_anything(match: re.Match[str]) -> bool:
 # targets run in CI, and test_project.py installs the wheel in an empty environment.
 ELSEWHERE: dict[str, Callable[[re.Match[str]], bool]] = {
     r"make ([a-z]+)( ARGS=.*)?": is_target,
-    r"""(?:python3? -m )?pip install (?:-e )?["']?([\w.-]+?)\[?([\w,]*)\]?["']?""": (
+    r"""(?:python3? -m )?pip install (?:-e )?["']?([\w.-]+)(?:\[([\w,]*)\])?["']?""": (
         is_installable
     ),
     r"curl (?:-s )?(?:http://)?(?:localhost|127\.0\.0\.1):(\d+)/metrics.*": (

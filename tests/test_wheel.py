@@ -145,6 +145,7 @@ def test_wheel_carries_package_and_both_carriers_at_its_root(wheel: Path) -> Non
         "resilience_instrument.pth",
         "resilience_instrument.start",
         DIST_INFO,
+        f"resilience_instrument-{VERSION}.data",  # the launcher
     }
     assert expected == top
 

@@ -37,10 +37,18 @@ def is_asked_for(environ: Mapping[str, str]) -> bool:
     """Tell whether a launcher of this very environment started this process."""
     return (
         environ.get(ACTIVE) == "1"
-        and environ.get(PREFIX) == sys.prefix
+        and is_home(environ.get(PREFIX, ""))
         and environ.get(PYTHON) == python_version()
         and not is_off(environ)
     )
+
+
+def is_home(prefix: str) -> bool:
+    """Tell whether `prefix` is this environment, by whatever path it was reached."""
+    try:
+        return prefix == sys.prefix or os.path.samefile(prefix, sys.prefix)  # noqa: PTH121 - pathlib is not loaded in this stage
+    except OSError:
+        return False
 
 
 def ask_for(environ: MutableMapping[str, str]) -> None:

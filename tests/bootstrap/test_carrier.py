@@ -146,6 +146,16 @@ def test_the_switch_has_the_usual_words(value: str) -> None:
     assert not activation.is_off({"RESILIENCE_ENABLED": "1"})
 
 
+def test_an_environment_is_known_by_any_path(tmp_path: Path) -> None:
+    """A link to it is it; what is not there is not."""
+    link = tmp_path / "link"
+    link.symlink_to(sys.prefix)
+
+    assert activation.is_home(str(link))
+    assert not activation.is_home(str(tmp_path))
+    assert not activation.is_home("/somewhere/else")
+
+
 def test_the_path_of_the_app_stays_behind_ours() -> None:
     """Once, however often it is asked for; an app's own empty entry is its own."""
     environ = {"PYTHONPATH": f"/x{os.pathsep}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
@@ -130,7 +131,7 @@ class AsyncHttpx(Httpx):
 
 def _context(verify: Any) -> Any:
     if isinstance(verify, str):
-        return httpx.create_ssl_context(verify)
+        return ssl.create_default_context(cafile=verify)
     return verify
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from integrations.harness import Wish
 from loopback import (
     Close,
@@ -34,19 +35,32 @@ from loopback import (
     redirect,
     tarpit,
 )
-
 from resilience_instrument import CircuitBreakerOpenError, DeadlineExceededError
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from integrations.conftest import Governed
+    from integrations.governing import Governed
     from integrations.harness import Harness
+    from loopback import Exchange
 
     Govern = Callable[..., Governed]
 
 pytestmark = pytest.mark.usefixtures("harness")
+
+
+class Held:
+    """Answers as another behaviour does, but not before it is released."""
+
+    def __init__(self, release: threading.Event, then: Status) -> None:
+        self.release = release
+        self.then = then
+
+    def answer(self, exchange: Exchange) -> None:
+        """Wait, then answer."""
+        self.release.wait(10)
+        self.then.answer(exchange)
 
 
 def refused(method: str = "GET") -> Wish:
@@ -368,18 +382,20 @@ def test_one_of_many_probes_and_two_successes_close(
     governed = govern(
         BREAKER_CONSECUTIVE="1", BREAKER_OPEN_FOR="0.5", BREAKER_OPEN_JITTER="0"
     )
-    server.script("/x", Status(500), Delay(1.0, Status(200)))
+    others_answered = threading.Event()
+    server.script("/x", Status(500), Held(others_answered, Status(200)))
     wish = Wish(server.url("/x"))
     harness.send(wish)
     time.sleep(0.6)
-    barrier = threading.Barrier(20)
+    answers = []
 
-    def call(_: int) -> Any:
-        barrier.wait()
-        return harness.send(wish)
+    def call(_: int) -> None:
+        answers.append(harness.send(wish))
+        if len(answers) == 19:
+            others_answered.set()
 
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(call, range(20)))
+        list(pool.map(call, range(20)))
 
     assert [200] == [answer.status for answer in answers if answer.error is None]
     assert 2 == len(server.hits("/x"))
@@ -508,6 +524,8 @@ def test_a_stream_that_begins_with_a_503_is_tried_again(
     assert (200, b"ok") == (answer.status, answer.body)
 
 
+# httpx leaves its generators to the garbage collector here, which trio points out.
+@pytest.mark.filterwarnings("ignore:.*async_generator")
 def test_a_corrupt_body_is_not_tried_again(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
@@ -596,7 +614,7 @@ def test_a_fault_while_describing_lets_the_call_through(
     server.script("/x", Status(503), Status(200))
 
     assert 503 == harness.send(Wish(server.url("/x"))).status
-    assert ["describe"] == [where for where, _ in governed.faults]
+    governed.expected_faults = ["describe"]
 
 
 def test_a_fault_before_the_first_attempt_lets_the_call_through(
@@ -613,7 +631,7 @@ def test_a_fault_before_the_first_attempt_lets_the_call_through(
 
     assert 503 == harness.send(Wish(server.url("/x"))).status
     assert isinstance(harness.send(refused()).error, harness.connection_error)
-    assert ["engine", "engine"] == [where for where, _ in governed.faults]
+    governed.expected_faults = ["engine", "engine"]
 
 
 def test_a_fault_after_an_attempt_hands_its_outcome_on(
@@ -632,6 +650,7 @@ def test_a_fault_after_an_attempt_hands_its_outcome_on(
 
     assert (503, b"once") == (answer.status, answer.body)
     assert 1 == len(server.hits("/x"))
+    governed.expected_faults = ["engine"]
 
 
 def test_calls_of_telemetry_pass_untouched(
@@ -656,13 +675,16 @@ def test_calls_of_telemetry_pass_untouched(
 def test_a_file_is_sent_again_from_where_it_stood(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
-    """requests can wind a file back; httpx cannot, so there it is sent once."""
+    """Requests can wind a file back; httpx cannot, so there it is sent once."""
     governed = govern()
     if hasattr(harness, "_run"):
         pytest.skip("an async client takes no plain file")
     server.script("/x", Status(503), Status(200))
-    body = io.BytesIO(b"skipped-whole")
-    body.seek(8)
+    body = io.BytesIO(b"whole")
+    if harness.library == "requests":
+        # httpx announces the length of a whole file, wherever it stands.
+        body = io.BytesIO(b"skipped-whole")
+        body.seek(8)
 
     answer = harness.send(Wish(server.url("/x"), "PUT", body=body))
 

@@ -202,6 +202,7 @@ def test_without_a_provider_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> 
     observer, call = SpanObserver(), a_call()
     observer.rejected(call, "breaker")
     observer.transitioned(call, Transition("payment-api", "closed", "open"))
+    observer.call_ended(call, "rejected", 0, 0.1)
     assert trace._TRACER_PROVIDER is None
 
 
@@ -221,3 +222,20 @@ def test_opentelemetry_is_not_loaded_for_an_app_without_it() -> None:
     )
 
     assert "[]\n" == done.stdout
+
+
+def test_an_attempt_that_could_not_be_begun_is_ended_quietly(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """A fault while its attributes are read costs one span, not the call's."""
+    observer, call = SpanObserver(), a_call(attributes=lambda: 1 / 0)
+    observer.call_started(call)
+    with pytest.raises(ZeroDivisionError):
+        observer.attempt_started(call, 1)
+
+    observer.attempt_ended(call, 1, GOOD, 0.1)
+    observer.call_ended(call, "success", 1, 0.1)
+
+    assert ["resilience GET payment-api"] == [
+        span.name for span in exporter.get_finished_spans()
+    ]

@@ -129,3 +129,7 @@ def launch(path: str, command: list[str]) -> NoReturn:
     except OSError as error:
         message = f"{command[0]}: cannot be executed: {error.strerror}"
         raise LaunchError(message, NOT_EXECUTABLE) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

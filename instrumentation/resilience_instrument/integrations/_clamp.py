@@ -132,4 +132,6 @@ def send_unhurried(
         if instance.sock is None:
             instance.connect()
         instance.timeout = clamp.shorten(None)
+        # urllib3 2 does this itself; 1.26 keeps what the connection was made with.
+        instance.sock.settimeout(instance.timeout)
     return wrapped(*args, **kwargs)

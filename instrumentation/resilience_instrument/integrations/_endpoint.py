@@ -1,8 +1,9 @@
 """Turn paths into endpoint labels of bounded variety.
 
 `/users/4711` becomes `/users/{id}`: a segment that looks like an identifier is a
-parameter. A service has at most `LIMIT` endpoints, further ones are `other`. No
-query string ever becomes part of a label.
+parameter. So is a word where many words were seen already, such as a user's name.
+A service has at most `LIMIT` endpoints, further ones are `other`. No query string
+ever becomes part of a label.
 """
 
 from __future__ import annotations
@@ -13,8 +14,16 @@ from typing import Final, final
 LIMIT: Final = 200
 """Endpoints of one service that are told apart."""
 
+FAN_OUT: Final = 20
+"""Words in one place of a path that are told apart."""
+
+SERVICES: Final = 1024
+"""Services whose endpoints are told apart."""
+
 OTHER: Final = "other"
 """The label of every endpoint beyond the limit."""
+
+PARAMETER: Final = "{id}"
 
 _MAX_SEGMENTS: Final = 8
 _MAX_WORD: Final = 40
@@ -25,6 +34,9 @@ _CACHE: Final = 4096
 _WORD: Final = re.compile(r"v\d{1,3}|[A-Za-z][A-Za-z_.~-]*", re.ASCII)
 
 
+_NONE: Final[frozenset[str]] = frozenset()
+
+
 @final
 class Endpoints:
     """The endpoints of every service that was called."""
@@ -33,39 +45,70 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._cache: dict[tuple[str, str], str] = {}
-        self._known: dict[str, set[str]] = {}
+        self._known: dict[str, _Service] = {}
 
     def label(self, service: str, path: str) -> str:
         """Return the endpoint label of `path`, which may carry a query string."""
-        key = (service, path)
+        key = (service, path.partition("?")[0])
         found = self._cache.get(key)
         if found is None:
-            found = self._bounded(service, template(path))
+            found = self._find(service, key[1])
             if len(self._cache) >= _CACHE:
                 self._cache.clear()
             self._cache[key] = found
         return found
 
-    def _bounded(self, service: str, endpoint: str) -> str:
-        known = self._known.setdefault(service, set())
-        if endpoint not in known:
-            if len(known) >= LIMIT:
+    def _find(self, service: str, path: str) -> str:
+        known = self._known.get(service)
+        if known is None:
+            if len(self._known) >= SERVICES:
                 return OTHER
-            known.add(endpoint)
+            known = self._known.setdefault(service, _Service())
+        return known.label(path)
+
+
+@final
+class _Service:
+    """The endpoints of one service, and the words seen in each place."""
+
+    __slots__ = ("_endpoints", "_words")
+
+    def __init__(self) -> None:
+        self._endpoints: set[str] = set()
+        self._words: dict[str, set[str]] = {}
+
+    def label(self, path: str) -> str:
+        endpoint = ""
+        for segment in _segments(path):
+            endpoint = f"{endpoint}/{self._in_place(endpoint, segment)}"
+        endpoint = endpoint or "/"
+        if endpoint not in self._endpoints:
+            if self._is_full():
+                return OTHER
+            self._endpoints.add(endpoint)
         return endpoint
 
+    def _in_place(self, before: str, segment: str) -> str:
+        words = self._words.get(before, _NONE)
+        if segment in words or segment == PARAMETER:
+            return segment
+        # A full service learns nothing more, so that its memory is bounded too.
+        if len(words) >= FAN_OUT or self._is_full():
+            return PARAMETER
+        self._words.setdefault(before, set()).add(segment)
+        return segment
 
-def template(path: str) -> str:
-    """Return `path` without its query, its parameters replaced by `{id}`."""
-    path = path.partition("?")[0].partition("#")[0]
-    segments = [part for part in path.split("/") if part]
-    kept = [_segment(part) for part in segments[:_MAX_SEGMENTS]]
+    def _is_full(self) -> bool:
+        return len(self._endpoints) >= LIMIT
+
+
+def _segments(path: str) -> list[str]:
+    """Return the segments of a path, those that are no words as parameters."""
+    segments = [part for part in path.partition("#")[0].split("/") if part]
+    kept = [
+        part if len(part) <= _MAX_WORD and _WORD.fullmatch(part) else PARAMETER
+        for part in segments[:_MAX_SEGMENTS]
+    ]
     if len(segments) > _MAX_SEGMENTS:
         kept.append("{rest}")
-    return "/" + "/".join(kept)
-
-
-def _segment(text: str) -> str:
-    if len(text) <= _MAX_WORD and _WORD.fullmatch(text):
-        return text
-    return "{id}"
+    return kept

@@ -1,28 +1,19 @@
-"""What the HTTP clients share: facts about methods and statuses, and the frame.
-
-A frame stands for one call of the app, redirects and authentication included. It
-knows whether the app streams the answer and by when all of it must be over. The
-attempts run below it, hop by hop, each hop judged for itself.
-"""
+"""What every HTTP client shares: facts about methods, statuses and failures."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import sys
 import time
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
-from urllib.parse import urlsplit, urlunsplit
 
 from resilience_instrument.policies import retry_after
-from resilience_instrument.policies.timeout import is_evidence
+from resilience_instrument.policies.timeout import call_deadline, is_evidence
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
-    from resilience_instrument.call import AttributeValue
     from resilience_instrument.config.model import Timeouts
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -35,7 +26,6 @@ _KEYS: Final = ("Idempotency-Key", "X-Idempotency-Key")
 _THROTTLED: Final = 429
 _SERVER_ERROR: Final = 500
 _METHODS: Final = IDEMPOTENT | {"POST", "PATCH", "CONNECT"}
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _DRAIN: Final = 65536
 
 _SUCCESSES: Final = {
@@ -44,40 +34,22 @@ _SUCCESSES: Final = {
 }
 
 
-@final
-class Frame:
-    """One call of the app, from its entry to the library until it returns.
+def call_end(given: Timeouts, own: Timeouts, now: float) -> float | None:
+    """Return the monotonic time by which a call that starts at `now` must end.
 
     Args:
-        stream: Whether the app reads the body itself.
-        parent: The frame around it, None if there is none.
+        given: What holds for the call: the app's own timeouts, else `own` itself.
+        own: The service's settings.
+        now: The monotonic time.
     """
-
-    __slots__ = ("deadline", "elapsed", "explicit", "parent", "response", "stream")
-
-    def __init__(self, parent: Frame | None, *, stream: bool) -> None:
-        self.parent = parent
-        self.stream = stream
-        self.deadline: float | None = parent.deadline if parent else None
-        self.explicit = False
-        self.response: Any = None
-        self.elapsed = 0.0
-
-
-FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+    if given is own:
+        return None if own.total is None else now + own.total
+    return call_deadline(given, own, now)
 
 
 def is_repeatable(method: str, headers: Mapping[str, Any]) -> bool:
     """Tell whether a request does no harm when it arrives twice."""
     return method in IDEMPOTENT or any(key in headers for key in _KEYS)
-
-
-def service_name(scheme: str, host: str, port: int | None) -> str:
-    """Return the label of a service: its host, and its port where it is unusual."""
-    host = f"[{host}]" if ":" in host else host
-    if port is None or port == _DEFAULT_PORTS.get(scheme):
-        return host
-    return f"{host}:{port}"
 
 
 def method_label(method: str) -> str:
@@ -176,14 +148,20 @@ def is_small(headers: Mapping[str, str]) -> bool:
 
 def sleep_sync(seconds: float) -> None:
     """Wait, but never inside a running event loop: that would stop all its tasks."""
-    if "asyncio" in sys.modules:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            return
-    time.sleep(seconds)
+    if not _in_event_loop():
+        time.sleep(seconds)
+
+
+def _in_event_loop() -> bool:
+    if "asyncio" not in sys.modules:
+        return False
+    import asyncio  # noqa: PLC0415 - an app without it must not pay for it
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @final
@@ -206,28 +184,3 @@ class Carried:
                 self._headers.pop(name, None)
             else:
                 self._headers[name] = value
-
-
-def span_attributes(method: str, url: str) -> dict[str, AttributeValue]:
-    """Return the attributes of a client span by the HTTP semantic conventions."""
-    parts = urlsplit(url)
-    attributes: dict[str, AttributeValue] = {
-        "http.request.method": method_label(method),
-        "server.address": parts.hostname or "",
-        "url.full": redacted(url),
-    }
-    if attributes["http.request.method"] != method:
-        attributes["http.request.method_original"] = method
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    if port is not None:
-        attributes["server.port"] = port
-    return attributes
-
-
-def redacted(url: str) -> str:
-    """Return a URL without credentials and without the values of its query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
-    query = "&".join(f"{name}=REDACTED" for name in names)
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))

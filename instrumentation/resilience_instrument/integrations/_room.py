@@ -7,7 +7,7 @@ call goes through untouched: once, unless an attempt was made already.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from resilience_instrument.engine import Io, execute, run_sync
 from resilience_instrument.outcome import Raised
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from resilience_instrument.events import Observer
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import Registry, ServicePolicies
+
+
+S = TypeVar("S")
 
 
 @final
@@ -93,6 +96,21 @@ def deliver(outcome: Outcome) -> object:
     finally:
         # The traceback holds this frame; what the frame holds must not hold it.
         del outcome
+
+
+def described(runtime: Runtime, make: Callable[..., S], *args: Any) -> S | None:
+    """Return the `Io` of a call, None where the call is to pass untouched.
+
+    Args:
+        runtime: Takes the fault if `make` has one.
+        make: Makes the `Io` and states the facts of the call.
+        args: What `make` gets.
+    """
+    try:
+        return None if suppressed() else make(*args)
+    except Exception as fault:
+        runtime.fault("describe", fault)
+        return None
 
 
 def suppressed() -> bool:

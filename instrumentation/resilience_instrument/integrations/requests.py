@@ -21,7 +21,6 @@ import urllib3.connection
 import urllib3.exceptions
 
 from resilience_instrument import errors
-from resilience_instrument.call import Call
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import (
@@ -30,24 +29,19 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._endpoint import Endpoints
+from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
-from resilience_instrument.integrations._room import govern_sync, suppressed
+from resilience_instrument.integrations._room import described, govern_sync
+from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
-from resilience_instrument.policies.deadline import CURRENT, nearer
-from resilience_instrument.policies.timeout import Limits, call_deadline, limits
-from resilience_instrument.verdict import Judgement, Phase
+from resilience_instrument.policies.timeout import Limits, limits
+from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
-    from resilience_instrument.errors import ResilienceError
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
-
-_NOT_REACHED: Final = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-)
 
 
 class CircuitBreakerOpenError(
@@ -56,16 +50,16 @@ class CircuitBreakerOpenError(
     """The circuit is open; to an app of requests, a host that is not there."""
 
 
+class ProxyCircuitBreakerOpenError(
+    CircuitBreakerOpenError, requests.exceptions.ProxyError
+):
+    """The circuit of a service behind a proxy is open."""
+
+
 class DeadlineExceededError(
     errors.DeadlineExceededError, requests.exceptions.ReadTimeout
 ):
     """No time is left; to an app of requests, a read timeout."""
-
-
-_OWN: Final[dict[type[ResilienceError], Any]] = {
-    errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-    errors.DeadlineExceededError: DeadlineExceededError,
-}
 
 
 def targets(runtime: Runtime) -> list[Target]:
@@ -82,12 +76,12 @@ def _frame(
     wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     stream = kwargs.get("stream", getattr(instance, "stream", False))
-    frame = _http.Frame(_http.FRAME.get(), stream=bool(stream))
-    token = _http.FRAME.set(frame)
+    frame = Frame(FRAME.get(), stream=bool(stream))
+    token = FRAME.set(frame)
     try:
         response = wrapped(*args, **kwargs)
     finally:
-        _http.FRAME.reset(token)
+        FRAME.reset(token)
     if response is frame.response:
         # Else it would include the attempts before, and the body.
         response.elapsed = dt.timedelta(seconds=frame.elapsed)
@@ -95,96 +89,63 @@ def _frame(
 
 
 def _attempts(runtime: Runtime) -> Wrapper:
-    endpoints = Endpoints()
+    site = Site(
+        runtime,
+        "requests",
+        {
+            errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+            errors.DeadlineExceededError: DeadlineExceededError,
+        },
+        {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},
+    )
 
     def send(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if suppressed():
+        sending = described(runtime, _Sending, site, wrapped, instance, args, kwargs)
+        if sending is None:
             return wrapped(*args, **kwargs)
-        try:
-            sending = _Sending(runtime, wrapped, instance, args, kwargs)
-            call = sending.describe(endpoints)
-        except Exception as fault:
-            runtime.fault("describe", fault)
-            return wrapped(*args, **kwargs)
-        return govern_sync(runtime, call, sending.policies, sending)
+        return govern_sync(runtime, sending.call, sending.policies, sending)
 
     return send
 
 
 @final
-class _Sending:
+class _Sending(Sending):
     """One request on its way through an adapter: the `Io` of its call."""
 
-    __slots__ = (
-        "_adapter",
-        "_body",
-        "_clamp",
-        "_clock",
-        "_frame",
-        "_given",
-        "_kwargs",
-        "_limits",
-        "_request",
-        "_timeout",
-        "_wrapped",
-        "call",
-        "last",
-        "policies",
-    )
+    __slots__ = ("_clamp", "_given", "_kwargs", "_timeout", "_wrapped")
 
     def __init__(
         self,
-        runtime: Runtime,
+        site: Site,
         wrapped: Any,
         adapter: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        request, self._kwargs = _arguments(*args, **kwargs)
+        super().__init__(site, request)
         self._wrapped = wrapped
-        self._adapter = adapter
-        self._clock = runtime.clock
-        self._frame = _http.FRAME.get()
-        self._request, self._kwargs = _arguments(*args, **kwargs)
         self._timeout = self._kwargs["timeout"]
-        self.last: Outcome | None = None
-        url = urllib3.util.parse_url(self._request.url)
-        scheme, host = url.scheme or "", url.host or ""
-        service = _http.service_name(scheme, host.strip("[]"), url.port)
-        proxy = requests.utils.select_proxy(self._request.url, self._kwargs["proxies"])
-        self.policies = runtime.registry.policies(service, proxy)
-        own = self.policies.settings.timeout
+        url = self._url = request.url
+        start = path_start(url)
+        proxies = self._kwargs["proxies"]
+        proxy = requests.utils.select_proxy(url, proxies) if proxies else None
+        own = self._find_policies(site.addresses.service(url[:start]), proxy)
         self._given = _app_timeouts(self._timeout, own)
-
-    def describe(self, endpoints: Endpoints) -> Call:
-        """State the facts of the call."""
-        request, policies = self._request, self.policies
-        method = (request.method or "").upper()
-        self.call = Call(
-            library="requests",
-            service=policies.service,
-            endpoint=endpoints.label(policies.service, request.path_url),
-            operation=_http.method_label(method),
-            repeatable=_http.is_repeatable(method, request.headers),
-            replayable=_is_replayable(request),
-            app_retries=_retries(self._adapter),
-            unbounded=self._timeout is None,
-            deadline=self._deadline(),
-            attributes=lambda: _http.span_attributes(method, request.url),
-        )
-        return self.call
-
-    def _deadline(self) -> float | None:
-        own = self.policies.settings.timeout
         end = None
         if self._given is not None:
-            end = call_deadline(self._given, own, self._clock.monotonic())
-        frame = self._frame
-        if frame is None:
-            return nearer(end, CURRENT.get())
-        frame.deadline = nearer(frame.deadline, nearer(end, CURRENT.get()))
-        return frame.deadline
+            end = _http.call_end(self._given, own, self._clock.monotonic())
+        self._describe(
+            method=(request.method or "").upper(),
+            path=url[start:],
+            headers=request.headers,
+            replayable=_is_replayable(request),
+            app_retries=_retries(adapter),
+            unbounded=self._timeout is None,
+            end=end,
+        )
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Send the request once and, unless the app streams, read the answer."""
@@ -230,33 +191,28 @@ class _Sending:
             return self._timeout
         return (now.connect, now.read)
 
-    def judge(self, outcome: Outcome) -> Judgement:
-        """Read what the last attempt came to."""
-        if not isinstance(outcome, Raised):
-            response: Any = outcome.value
-            return _http.judge_status(response.status_code, response.headers)
-        error = outcome.error
-        sent = not _never_sent(error)
-        phase = _phase(error)
-        if phase is not None:
-            waited = self._clock.monotonic() - self._limits.start
-            phase = Phase.TOTAL if self._clamp.fired else phase
-            own = self.policies.settings.timeout
-            return _http.judge_timeout(error, phase, waited, own, sent=sent)
-        if isinstance(error, _TRANSPORT):
-            return _http.judge_transport(error, sent=sent)
-        return _http.judge_ours(error)
+    def _is_over(self) -> bool:
+        return self._clamp.fired
 
-    def reject(self, error: ResilienceError) -> Exception:
-        """Return `error` as one of requests, with the request that it refuses."""
-        own: Exception = _OWN[type(error)](
-            str(error),
-            service=error.service,
-            retry_after=error.retry_after,
-            last_error=error.last_error,
-        )
-        own.request = self._request  # type: ignore[attr-defined]
-        return own
+    def _phase(self, error: Exception) -> Phase | None:
+        if isinstance(error, requests.exceptions.RequestException):
+            for each in _http.chain(error):
+                for kind, phase in _PHASES:
+                    if isinstance(each, kind):
+                        return phase
+        return None
+
+    def _is_never_sent(self, error: Exception) -> bool:
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return True
+        if not isinstance(error, requests.exceptions.ConnectionError):
+            return False
+        reason = getattr(error.args[0] if error.args else None, "reason", None)
+        reason = getattr(reason, "original_error", reason)
+        return isinstance(reason, _NOT_REACHED)
+
+    def _is_transport(self, error: Exception) -> bool:
+        return isinstance(error, _TRANSPORT)
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back: read a small rest, else close."""
@@ -345,33 +301,15 @@ def _retries(adapter: Any) -> bool:
     return not (retries.total == 0 and retries.read is False)
 
 
+_NOT_REACHED: Final = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+)
 _TRANSPORT: Final = (
     requests.exceptions.ConnectionError,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.RetryError,
 )
-
-
-def _never_sent(error: Exception) -> bool:
-    """Tell whether it is proven that no byte of the request left."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    if not isinstance(error, requests.exceptions.ConnectionError):
-        return False
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    reason = getattr(reason, "original_error", reason)
-    return isinstance(reason, _NOT_REACHED)
-
-
-def _phase(error: Exception) -> Phase | None:
-    """Return in which phase a timeout struck, None if it was none."""
-    if isinstance(error, requests.exceptions.RequestException):
-        for each in _http.chain(error):
-            for kind, phase in _PHASES:
-                if isinstance(each, kind):
-                    return phase
-    return None
-
 
 # The first that fits: a refused connection is a connect timeout by inheritance.
 _PHASES: Final[tuple[tuple[type[BaseException], Phase | None], ...]] = (

@@ -24,14 +24,22 @@ def run_shadowed(name):
             return
 
 
+def is_home(prefix):
+    """Tell whether this is that environment, by whatever path it was reached."""
+    try:
+        return prefix == sys.prefix or os.path.samefile(prefix, sys.prefix)
+    except OSError:
+        return False
+
+
 def start():
     """Start the agent, if it was asked for and belongs to this environment."""
     environ = os.environ
     if environ.get("RESILIENCE_ACTIVE") != "1":
         return
-    home = environ.get("RESILIENCE_PREFIX")
+    home = environ.get("RESILIENCE_PREFIX", "")
     python = "{}.{}".format(*sys.version_info[:2])
-    if (home, environ.get("RESILIENCE_PYTHON")) == (sys.prefix, python):
+    if environ.get("RESILIENCE_PYTHON") == python and is_home(home):
         from resilience_instrument.bootstrap import carrier
 
         carrier.install()

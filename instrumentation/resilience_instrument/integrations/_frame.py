@@ -1,0 +1,47 @@
+"""The frame: one call of the app, redirects and authentication included.
+
+It knows whether the app streams the answer and by when all of it must be over.
+The attempts run below it, hop by hop, each hop judged for itself.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final, final
+
+from resilience_instrument.policies.deadline import CURRENT, nearer
+
+
+@final
+class Frame:
+    """One call of the app, from its entry to the library until it returns.
+
+    Args:
+        parent: The frame around it, None if there is none.
+        stream: Whether the app reads the body itself.
+    """
+
+    __slots__ = ("deadline", "elapsed", "explicit", "response", "stream")
+
+    def __init__(self, parent: Frame | None, *, stream: bool) -> None:
+        self.stream = stream
+        self.deadline: float | None = parent.deadline if parent else None
+        self.explicit = False
+        self.response: Any = None
+        self.elapsed = 0.0
+
+
+FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+
+
+def settle(frame: Frame | None, end: float | None) -> float | None:
+    """Return the deadline of a hop that would end at `end` by itself.
+
+    The first hop of a frame sets the deadline for all that follow, and a deadline
+    that the app runs under may come before it.
+    """
+    end = nearer(end, CURRENT.get())
+    if frame is None:
+        return end
+    frame.deadline = nearer(frame.deadline, end)
+    return frame.deadline

@@ -1,0 +1,481 @@
+"""httpx and its forks: the frame at `Client.send`, the attempts at `HTTPTransport`.
+
+The transport sees every hop that goes over the network, and none that a test's
+own transport answers. The module is a parameter of everything here: a fork of the
+same shape has the same room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib
+from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakKeyDictionary, WeakSet
+
+from resilience_instrument import errors
+from resilience_instrument.config.model import Timeouts
+from resilience_instrument.integrations import _http
+from resilience_instrument.integrations._clamp import CLAMP, Clamp
+from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._httpcore import Streams
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import (
+    deliver,
+    described,
+    govern,
+    govern_sync,
+)
+from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._url import service_name
+from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.timeout import limits
+from resilience_instrument.verdict import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.outcome import Outcome
+
+    Fault = Callable[[str, Exception], None]
+
+_UPGRADED: Final = 101
+_OVER: Final = "the time for the whole call is over"
+
+
+@final
+class Kit:
+    """What is to be known of a library of this shape.
+
+    Args:
+        library: The name that an app imports.
+        core: The name of the library that moves the bytes.
+        refusal: The error for an open circuit.
+        proxied_refusal: The same for a call through a proxy.
+        overdue: The error for a call without time left.
+    """
+
+    def __init__(
+        self, library: str, core: str, refusal: Any, proxied_refusal: Any, overdue: Any
+    ) -> None:
+        module = importlib.import_module(library)
+        self.library = library
+        self.module = module
+        self.core: Any = importlib.import_module(core)
+        self.own_errors: dict[Any, Any] = {
+            errors.CircuitBreakerOpenError: refusal,
+            errors.DeadlineExceededError: overdue,
+        }
+        self.proxied_errors: dict[Any, Any] = {
+            errors.CircuitBreakerOpenError: proxied_refusal
+        }
+        self.never_sent: tuple[Any, ...] = (
+            module.ConnectError,
+            module.ConnectTimeout,
+            module.PoolTimeout,
+            module.ProxyError,
+        )
+        self.transport: tuple[Any, ...] = (
+            module.NetworkError,
+            module.RemoteProtocolError,
+            module.ProxyError,
+        )
+        self.phases: tuple[tuple[Any, Phase], ...] = (
+            (module.ConnectTimeout, Phase.CONNECT),
+            (module.ReadTimeout, Phase.READ),
+            (module.WriteTimeout, Phase.WRITE),
+            (module.PoolTimeout, Phase.POOL),
+        )
+
+
+def targets(kit: Kit, runtime: Runtime) -> list[Target]:
+    """Return what is wrapped, for one `runtime`."""
+    module: Any = kit.module
+    client, async_client = module.Client, module.AsyncClient
+    given = _Given(module, runtime.fault)
+    site = Site(runtime, kit.library, kit.own_errors, kit.proxied_errors)
+    return [
+        *Streams(kit.core).targets(),
+        Target(client, "__init__", given.note_client),
+        Target(async_client, "__init__", given.note_client),
+        Target(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
+        Target(module.HTTPTransport, "handle_request", _attempts(kit, site)),
+        Target(
+            module.AsyncHTTPTransport,
+            "handle_async_request",
+            _async_attempts(kit, site),
+        ),
+        Target(client, "send", _frame(given)),
+        Target(async_client, "send", _async_frame(given)),
+    ]
+
+
+@final
+class _Given:
+    """Remembers where the app chose a timeout itself, be it "none".
+
+    httpx fills its default of five seconds in before any call can be seen, so the
+    choice is looked at where it is made.
+    """
+
+    __slots__ = ("_clients", "_default", "_fault", "_requests", "_unset")
+
+    def __init__(self, module: Any, fault: Fault) -> None:
+        self._fault = fault
+        self._default = module._config.DEFAULT_TIMEOUT_CONFIG  # noqa: SLF001
+        self._unset = module.USE_CLIENT_DEFAULT
+        self._clients: WeakSet[Any] = WeakSet()
+        self._requests: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+    def note_client(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wrap a client's `__init__`."""
+        result = wrapped(*args, **kwargs)
+        if kwargs.get("timeout", self._default) is not self._default:
+            try:
+                self._clients.add(instance)
+            except Exception as fault:
+                self._fault("describe", fault)
+        return result
+
+    def note_request(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wrap `build_request`."""
+        request = wrapped(*args, **kwargs)
+        try:
+            chosen = kwargs.get("timeout", self._unset) is not self._unset
+            inside = "timeout" in (kwargs.get("extensions") or {})
+            self._requests[request] = chosen or inside or self._by_client(instance)
+        except Exception as fault:
+            self._fault("describe", fault)
+        return request
+
+    def frame(self, client: Any, args: tuple[Any, ...], kwargs: Any) -> Frame:
+        """Return the frame of one call through `client`."""
+        frame = Frame(FRAME.get(), stream=bool(kwargs.get("stream", False)))
+        try:
+            frame.explicit = self._by_app(
+                client, args[0] if args else kwargs["request"]
+            )
+        except Exception as fault:
+            # Explicit: nothing of the app's is replaced by ours then.
+            frame.explicit = True
+            self._fault("describe", fault)
+        return frame
+
+    def _by_app(self, client: Any, request: Any) -> bool:
+        noted = self._requests.get(request)
+        if noted is not None:
+            return noted
+        return "timeout" in request.extensions or self._by_client(client)
+
+    def _by_client(self, client: Any) -> bool:
+        return client in self._clients or client.timeout != self._default
+
+
+def _timed(frame: Frame, response: Any) -> Any:
+    if response is frame.response and not frame.stream:
+        # Else it would include the attempts before, and the pauses.
+        response.elapsed = dt.timedelta(seconds=frame.elapsed)
+    return response
+
+
+def _frame(given: _Given) -> Wrapper:
+    def send(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        frame = given.frame(instance, args, kwargs)
+        token = FRAME.set(frame)
+        try:
+            return _timed(frame, wrapped(*args, **kwargs))
+        finally:
+            FRAME.reset(token)
+
+    return send
+
+
+def _async_frame(given: _Given) -> Wrapper:
+    async def send(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        frame = given.frame(instance, args, kwargs)
+        token = FRAME.set(frame)
+        try:
+            return _timed(frame, await wrapped(*args, **kwargs))
+        finally:
+            FRAME.reset(token)
+
+    return send
+
+
+def _attempts(kit: Kit, site: Site) -> Wrapper:
+    runtime = site.runtime
+
+    def handle_request(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        sending = described(
+            runtime, _SyncSending, kit, site, wrapped, instance, *args, *kwargs.values()
+        )
+        if sending is None:
+            return wrapped(*args, **kwargs)
+        return govern_sync(runtime, sending.call, sending.policies, sending)
+
+    return handle_request
+
+
+def _async_attempts(kit: Kit, site: Site) -> Wrapper:
+    runtime = site.runtime
+
+    async def handle_async_request(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        sending = described(
+            runtime,
+            _AsyncSending,
+            kit,
+            site,
+            wrapped,
+            instance,
+            *args,
+            *kwargs.values(),
+        )
+        if sending is None:
+            return await wrapped(*args, **kwargs)
+        return deliver(await govern(runtime, sending.call, sending.policies, sending))
+
+    return handle_async_request
+
+
+class _Sending(Sending):
+    """What sync and async share: the facts of a request, and how to read it."""
+
+    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_wrapped")
+
+    def __init__(
+        self, kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
+    ) -> None:
+        super().__init__(site, request)
+        self._kit = kit
+        self._wrapped = wrapped
+        url = request.url
+        service = service_name(url.scheme, url.host, url.port)
+        own = self._find_policies(service, _proxy(transport))
+        self._explicit = self._frame.explicit if self._frame else True
+        phases = request.extensions.get("timeout", {})
+        self._given = _timeouts(phases) if self._explicit else own
+        self._describe(
+            method=request.method,
+            path=url.path,
+            headers=request.headers,
+            replayable=_is_replayable(request.stream, kit.module.ByteStream),
+            app_retries="retry" in request.extensions,
+            unbounded=not self._explicit or self._given.read is None,
+            end=_http.call_end(self._given, own, self._clock.monotonic()),
+        )
+
+    def _address(self) -> str:
+        return str(self._request.url)
+
+    def _begin(self, deadline: float | None) -> tuple[_http.Carried, dict[str, Any]]:
+        """Give the request this attempt's timeouts and headers."""
+        now = limits(self._given, deadline, self._clock.monotonic())
+        self._limits = now
+        self._phases: dict[str, float | None] = {
+            "connect": now.connect,
+            "read": now.read,
+            "write": now.write,
+            "pool": now.pool,
+        }
+        before = self._request.extensions
+        self._request.extensions = {**before, "timeout": self._phases}
+        return _http.Carried(self._request.headers, self.call.carrier), before
+
+    def _streams(self, response: Any) -> bool:
+        """Tell whether the app reads this body itself; no timeout of ours cuts it."""
+        if self._frame is None or self._frame.stream or _is_handed_on(response):
+            if not self._explicit:
+                self._phases["read"] = None
+            return True
+        return False
+
+    def _finish(self, response: Any, pieces: list[bytes] | None) -> Outcome:
+        """Take the response as what the attempt came to, and note how long it took.
+
+        Args:
+            response: What the library returned.
+            pieces: Its body where it was read, for httpx to read once more.
+        """
+        if pieces is not None:
+            response.stream = self._kit.module.ByteStream(b"".join(pieces))
+        if self._frame is not None:
+            self._frame.response = response
+            self._frame.elapsed = self._clock.monotonic() - self._limits.start
+        return Returned(response)
+
+    def _phase(self, error: Exception) -> Phase | None:
+        for kind, phase in self._kit.phases:
+            if isinstance(error, kind):
+                return phase
+        return None
+
+    def _is_never_sent(self, error: Exception) -> bool:
+        return isinstance(error, self._kit.never_sent)
+
+    def _is_transport(self, error: Exception) -> bool:
+        return isinstance(error, self._kit.transport)
+
+
+@final
+class _SyncSending(_Sending):
+    """One request on its way through a transport: the `Io` of its call."""
+
+    __slots__ = ()
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
+        """Send the request once and, unless the app streams, read the answer."""
+        carried, before = self._begin(deadline)
+        clamp = Clamp(deadline, self._clock.monotonic, sending=False)
+        token = CLAMP.set(clamp)
+        try:
+            response = self._wrapped(self._request)
+            pieces = None if self._streams(response) else _read(response.stream)
+            self.last = self._finish(response, pieces)
+        except Exception as error:
+            self.last = Raised(error)
+        finally:
+            CLAMP.reset(token)
+            self._request.extensions = before
+            carried.restore()
+        return self.last
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Give the connection back."""
+        self.last = None
+        if isinstance(outcome, Returned):
+            response: Any = outcome.value
+            if _http.is_small(response.headers):
+                with contextlib.suppress(self._kit.module.HTTPError):
+                    _read(response.stream)
+            response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a thread waits."""
+        _http.sleep_sync(seconds)
+
+    async def untouched(self) -> Outcome:
+        """Send the request as if the agent were not there."""
+        try:
+            return Returned(self._wrapped(self._request))
+        except Exception as error:
+            return Raised(error)
+
+
+@final
+class _AsyncSending(_Sending):
+    """The same for an async transport, on asyncio and on trio."""
+
+    __slots__ = ()
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
+        """Send the request once and, unless the app streams, read the answer."""
+        import anyio  # noqa: PLC0415 - httpx has loaded it by now
+
+        carried, before = self._begin(deadline)
+        left = self._limits.remaining(self._limits.start)
+        # The outcome unless the end of the call comes first.
+        error = self._kit.module.ReadTimeout(_OVER, request=self._request)
+        self.last = Raised(error)
+        try:
+            with anyio.move_on_after(left):
+                self.last = await self._send()
+        except BaseException:
+            self.last = None
+            raise
+        finally:
+            self._request.extensions = before
+            carried.restore()
+        return self.last
+
+    async def _send(self) -> Outcome:
+        try:
+            response = await self._wrapped(self._request)
+            stream = response.stream
+            pieces = None if self._streams(response) else await _read_async(stream)
+        except Exception as error:
+            return Raised(error)
+        return self._finish(response, pieces)
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Give the connection back."""
+        self.last = None
+        if isinstance(outcome, Returned):
+            response: Any = outcome.value
+            if _http.is_small(response.headers):
+                with contextlib.suppress(self._kit.module.HTTPError):
+                    await _read_async(response.stream)
+            await response.aclose()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a task waits."""
+        import anyio  # noqa: PLC0415 - httpx has loaded it by now
+
+        await anyio.sleep(seconds)
+
+    async def untouched(self) -> Outcome:
+        """Send the request as if the agent were not there."""
+        try:
+            return Returned(await self._wrapped(self._request))
+        except Exception as error:
+            return Raised(error)
+
+
+def _read(stream: Any) -> list[bytes]:
+    try:
+        return list(stream)
+    finally:
+        stream.close()
+
+
+async def _read_async(stream: Any) -> list[bytes]:
+    try:
+        return [piece async for piece in stream]
+    finally:
+        await stream.aclose()
+
+
+def _is_handed_on(response: Any) -> bool:
+    """Tell whether httpx reads this body where it cannot fail: an upgrade, a hop."""
+    return response.status_code == _UPGRADED or (
+        response.status_code in {301, 302, 303, 307, 308}
+        and "Location" in response.headers
+    )
+
+
+def _timeouts(phases: dict[str, Any]) -> Timeouts:
+    return Timeouts(
+        phases.get("connect"),
+        phases.get("read"),
+        phases.get("write"),
+        phases.get("pool"),
+        None,
+    )
+
+
+def _proxy(transport: Any) -> str | None:
+    url = getattr(getattr(transport, "_pool", None), "_proxy_url", None)
+    return None if url is None else str(url)
+
+
+def _is_replayable(stream: Any, byte_stream: type[Any]) -> bool:
+    if isinstance(stream, byte_stream):
+        return True
+    inner = getattr(stream, "_stream", None)
+    # An iterable that is no generator and no file starts anew each time.
+    return inner is not None and not (
+        getattr(stream, "_is_generator", True) or hasattr(inner, "read")
+    )

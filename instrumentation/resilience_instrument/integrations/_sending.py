@@ -1,0 +1,185 @@
+"""One request on its way through an HTTP client, as far as all clients agree.
+
+A room derives its `Io` from `Sending` and adds how its library sends, which
+timeouts the app gave, and what the library's errors mean.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, final
+
+from resilience_instrument.call import Call
+from resilience_instrument.integrations import _http
+from resilience_instrument.integrations._frame import FRAME, settle
+from resilience_instrument.integrations._url import Addresses, span_attributes
+from resilience_instrument.outcome import Raised
+from resilience_instrument.verdict import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resilience_instrument.call import AttributeValue
+    from resilience_instrument.config.model import Timeouts
+    from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.outcome import Outcome
+    from resilience_instrument.policies.timeout import Limits
+    from resilience_instrument.registry import ServicePolicies
+    from resilience_instrument.verdict import Judgement
+
+    OwnErrors = Mapping[type[ResilienceError], Any]
+
+
+@final
+class Site:
+    """What all requests through one library have at hand.
+
+    Args:
+        runtime: What the agent gives to the room.
+        library: The name that an app imports.
+        own_errors: Our errors as classes of the library.
+        proxied_errors: The same for a call through a proxy, where they differ.
+    """
+
+    __slots__ = ("addresses", "library", "own_errors", "proxied_errors", "runtime")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        library: str,
+        own_errors: OwnErrors,
+        proxied_errors: OwnErrors,
+    ) -> None:
+        self.runtime = runtime
+        self.library = library
+        self.own_errors = own_errors
+        self.proxied_errors = proxied_errors
+        self.addresses = Addresses()
+
+
+class Sending(ABC):
+    """The facts of one request, and how to read what came of it."""
+
+    __slots__ = (
+        "_clock",
+        "_frame",
+        "_limits",
+        "_method",
+        "_request",
+        "_route",
+        "_site",
+        "_url",
+        "call",
+        "last",
+        "policies",
+    )
+
+    call: Call
+    policies: ServicePolicies
+    _limits: Limits
+    _method: str
+    _url: str
+
+    def __init__(self, site: Site, request: Any) -> None:
+        self._site = site
+        self._request = request
+        self._clock = site.runtime.clock
+        self._frame = FRAME.get()
+        self._route: str | None = None
+        self.last: Outcome | None = None
+
+    def _find_policies(self, service: str, route: str | None) -> Timeouts:
+        """Find what governs the call; return the service's own timeouts."""
+        self._route = route
+        self.policies = self._site.runtime.registry.policies(service, route)
+        return self.policies.settings.timeout
+
+    def _describe(  # noqa: PLR0913 - the facts of a call; every one is named
+        self,
+        *,
+        method: str,
+        path: str,
+        headers: Mapping[str, Any],
+        replayable: bool,
+        app_retries: bool,
+        unbounded: bool,
+        end: float | None,
+    ) -> None:
+        """State the facts of the call, which would end at `end` by itself."""
+        service = self.policies.service
+        self._method = method
+        self.call = Call(
+            library=self._site.library,
+            service=service,
+            endpoint=self._site.addresses.endpoint(service, path),
+            operation=_http.method_label(method),
+            repeatable=_http.is_repeatable(method, headers),
+            replayable=replayable,
+            app_retries=app_retries,
+            unbounded=unbounded,
+            deadline=settle(self._frame, end),
+            attributes=self._attributes,
+        )
+
+    def _address(self) -> str:
+        """Return the URL in full, for a span."""
+        return self._url
+
+    def _attributes(self) -> dict[str, AttributeValue]:
+        attributes = span_attributes(self._address())
+        attributes["http.request.method"] = _http.method_label(self._method)
+        if attributes["http.request.method"] != self._method:
+            attributes["http.request.method_original"] = self._method
+        return attributes
+
+    def judge(self, outcome: Outcome) -> Judgement:
+        """Read what the last attempt came to."""
+        if not isinstance(outcome, Raised):
+            return self._judge_answer(outcome.value)
+        error = outcome.error
+        sent = not self._is_never_sent(error)
+        phase = self._phase(error)
+        if phase is not None:
+            waited = self._clock.monotonic() - self._limits.start
+            phase = Phase.TOTAL if self._is_over() else phase
+            own = self.policies.settings.timeout
+            return _http.judge_timeout(error, phase, waited, own, sent=sent)
+        if self._is_transport(error):
+            return _http.judge_transport(error, sent=sent)
+        return _http.judge_ours(error)
+
+    def _judge_answer(self, response: Any) -> Judgement:
+        return _http.judge_status(response.status_code, response.headers)
+
+    @abstractmethod
+    def _phase(self, error: Exception) -> Phase | None:
+        """Return in which phase a timeout struck, None if `error` is none."""
+
+    @abstractmethod
+    def _is_never_sent(self, error: Exception) -> bool:
+        """Tell whether it is proven that no byte of the request left."""
+
+    @abstractmethod
+    def _is_transport(self, error: Exception) -> bool:
+        """Tell whether `error` is one of the connection."""
+
+    def _is_over(self) -> bool:
+        """Tell whether it was the end of the call that cut the attempt."""
+        end = self._limits.end
+        return end is not None and self._clock.monotonic() >= end
+
+    def reject(self, error: ResilienceError) -> Exception:
+        """Return `error` as one of the library, with the request that it refuses."""
+        site = self._site
+        kind = site.own_errors[type(error)]
+        if self._route is not None:
+            kind = site.proxied_errors.get(type(error), kind)
+        own: Exception = kind(
+            str(error),
+            service=error.service,
+            retry_after=error.retry_after,
+            last_error=error.last_error,
+        )
+        own.request = self._request  # type: ignore[attr-defined]
+        return own
