@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from benchmarks.harness.marks import marks
 from benchmarks.harness.workers import ROOT, command, environment
 
 _TOTALS: Final = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
@@ -33,6 +34,7 @@ def per_call(target: str, stack: str, calls: int, source: Path | None = None) ->
         calls: How many calls the shorter run has.
         source: Where the agent's package lies, None for the one that is installed.
     """
+    mark = marks()
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "out"
         _run(
@@ -40,12 +42,13 @@ def per_call(target: str, stack: str, calls: int, source: Path | None = None) ->
                 "valgrind",
                 "--tool=callgrind",
                 f"--callgrind-out-file={out}",
-                "--dump-before=getppid",
+                *mark.options,
                 *command(target, stack, "--count", str(calls)),
             ],
             environment(source),
         )
-        _, short, long = (_total(Path(f"{out}.{part}")) for part in (1, 2, 3))
+        first = mark.preface + 1
+        short, long = (_total(Path(f"{out}.{part}")) for part in (first, first + 1))
     return (long - short) / calls
 
 

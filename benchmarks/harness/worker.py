@@ -12,12 +12,12 @@ import asyncio
 import gc
 import itertools
 import json
-import os
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, final
 
+from benchmarks.harness.marks import marks
 from benchmarks.stacks import STACKS
 from benchmarks.targets import TARGETS
 
@@ -112,18 +112,18 @@ def _threads(call: Callable[[], Any], width: int, calls: int) -> float:
 
 
 def count(bench: Bench, calls: int) -> None:
-    """Make the calls whose instructions are counted, between three markers.
+    """Make the calls whose instructions are counted.
 
-    The counter outside cuts at `getppid`, which nothing else here calls: the first
-    part is `calls` long and the second twice as long, so that their difference is
-    free of whatever surrounds the calls.
+    The first part is `calls` long and the second twice as long, so that their
+    difference is free of whatever surrounds the calls.
     """
     bench.run(WARM_UP)
-    os.getppid()
+    mark = marks()
+    mark.begin()
     bench.run(calls)
-    os.getppid()
+    mark.cut()
     bench.run(2 * calls)
-    os.getppid()
+    mark.cut()
 
 
 def serve(bench: Bench) -> None:
