@@ -5,6 +5,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Most tests wait for servers and processes: more workers than processors pay.
+WORKERS ?= 4
 # A candidate must run, not just exist: a pyenv shim of a version that is not
 # selected is on the PATH and fails.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
@@ -23,7 +25,7 @@ demo: $(VENV)/.demo ## Watch a service fail with and without the agent
 
 test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the coverage gate
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
 

@@ -20,6 +20,9 @@ import resilience_instrument
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# One worker builds and installs for all tests of this file.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = resilience_instrument.__version__
 DIST_INFO = f"resilience_instrument-{VERSION}.dist-info"

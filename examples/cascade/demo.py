@@ -192,6 +192,18 @@ def demonstrate(plan: Plan) -> int:
     return 1 if unseen else 0
 
 
+def heed_endings() -> None:
+    """Let whatever asks the demo to end do so as Ctrl-C does.
+
+    asyncio ends its tasks in order at Ctrl-C, and only then.
+    """
+    ctrl_c = signal.SIGINT
+    signal.signal(ctrl_c, signal.default_int_handler)
+    for number in ENDINGS:
+        if number != ctrl_c and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(ctrl_c))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo, and leave nothing behind however it ends."""
     parser = argparse.ArgumentParser(description="Watch a cascade and its end.")
@@ -201,9 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    for number in ENDINGS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    heed_endings()
     try:
         return demonstrate(plan)
     except KeyboardInterrupt:

@@ -64,7 +64,7 @@ def serve(
     with (
         Server(("127.0.0.1", int(os.environ.get("PORT", port))), Handler) as server,
         ThreadPoolExecutor(workers) as server.pool,
+        contextlib.suppress(KeyboardInterrupt),
     ):
         print(f"listening on port {server.server_address[1]}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_forever()

@@ -64,14 +64,15 @@ class Stage:
 
     def close(self) -> None:
         """End what was started, with force what does not end."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(timeout=3)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        with undisturbed():
+            for process in self._processes:
+                process.terminate()
+            for process in self._processes:
+                try:
+                    process.wait(timeout=3)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def _start(self, name: str, neighbours: Mapping[str, str]) -> int:
         env = {**clean(os.environ), **neighbours, "PORT": "0", "no_proxy": HOST}
@@ -89,7 +90,7 @@ class Stage:
 
     def _port_of(self, name: str, process: subprocess.Popen[bytes]) -> int:
         last = time.monotonic() + START_UP
-        while process.poll() is None and time.monotonic() < last:
+        while is_running(process) and time.monotonic() < last:
             for line in self._log(name).splitlines():
                 if line.startswith("listening on port "):
                     return int(line.split()[-1])
@@ -102,7 +103,11 @@ class Stage:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put off Ctrl-C and its like: a process half started could not be ended."""
+    """Put off Ctrl-C and its like until the block is done.
+
+    A process that is interrupted while it starts another cannot end it, and one that
+    is interrupted in `poll` may hold the lock of that process for ever.
+    """
     came: list[int] = []
     numbers = [n for n in ENDINGS if signal.getsignal(n) is not signal.SIG_IGN]
     before = [signal.signal(n, lambda number, _: came.append(number)) for n in numbers]
@@ -113,6 +118,12 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt
+
+
+def is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether the process has not ended."""
+    with undisturbed():
+        return process.poll() is None
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
