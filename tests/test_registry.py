@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
 from fakes import FakeClock, open_circuit, service_settings
+from resilience_instrument.config.model import (
+    AdaptiveSettings,
+    BulkheadSettings,
+    HedgeSettings,
+    ThrottleSettings,
+)
+from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.registry import LIMIT, Registry, ServicePolicies
+from resilience_instrument.verdict import Evidence
+
+if TYPE_CHECKING:
+    from resilience_instrument.config.model import ServiceSettings
 
 
 def make(limit: int = LIMIT, **environ: object) -> tuple[Registry, FakeClock]:
@@ -102,10 +118,182 @@ def test_a_child_gets_locks_that_nobody_holds() -> None:
     open_circuit(policies.breaker, clock.now)
     registry._lock.acquire()
     policies.breaker._lock.acquire()
-    policies.budget._lock.acquire()
+    policies.budget._lock.acquire()  # type: ignore[attr-defined]
 
     registry.renew_locks()
 
     assert "open" == policies.breaker.state(clock.now)
     assert policies.budget.withdraw(clock.now)
     assert "new" == registry.policies("new").service
+
+
+def everything() -> ServiceSettings:
+    """Return settings with every policy switched on."""
+    return dataclasses.replace(
+        service_settings(),
+        bulkhead=BulkheadSettings(5, adaptive="aimd"),
+        throttle=ThrottleSettings(enabled=True),
+        hedge=HedgeSettings(enabled=True),
+    )
+
+
+def test_what_is_off_is_not_there() -> None:
+    """By default there is no bulkhead and no throttle, and the timeout observes."""
+    registry, _ = make()
+
+    policies = registry.policies("a")
+
+    assert policies.bulkhead is None
+    assert policies.throttle is None
+    assert (False, False, False) == (
+        policies.gated,
+        policies.hedges,
+        policies.revises,
+    )
+    assert policies.adaptive is not None
+    assert "observe" == policies.settings.adaptive.mode
+
+
+def test_a_reload_reaches_known_services_and_new_ones() -> None:
+    """Everybody goes on by the new settings; what was learnt stays."""
+    registry, clock = make()
+    known = registry.policies("a")
+    for _ in range(4):
+        permit, _change = known.breaker.acquire(clock.now)
+        assert isinstance(permit, Permit)
+        known.breaker.record(permit, Evidence.FAILURE, clock.now)
+    known.budget.withdraw(clock.now)
+    budget = known.budget
+
+    registry.reload(
+        dataclasses.replace(
+            everything(), breaker=service_settings(BREAKER_CONSECUTIVE=3).breaker
+        )
+    )
+
+    assert known is registry.policies("a")
+    assert known.bulkhead is not None
+    assert known.throttle is not None
+    assert known.gated
+    assert known.hedges
+    assert budget is known.budget
+    open_circuit(known.breaker, clock.now)
+    assert 5 == known.breaker._cause.row
+    assert registry.policies("b").bulkhead is not None
+
+
+def test_a_reload_that_changes_nothing_resets_nothing() -> None:
+    """The same settings keep every object."""
+    registry, _ = make()
+    registry.reload(everything())
+    policies = registry.policies("a")
+    before = [policies.budget, policies.bulkhead, policies.throttle, policies.latencies]
+
+    registry.reload(everything())
+
+    assert before == [
+        policies.budget,
+        policies.bulkhead,
+        policies.throttle,
+        policies.latencies,
+    ]
+
+
+def test_a_changed_budget_is_a_new_one() -> None:
+    """Its units may differ, so it starts afresh."""
+    registry, _ = make()
+    policies = registry.policies("a")
+    before = policies.budget
+
+    registry.reload(service_settings(RETRY_BUDGET="0.1"))
+
+    assert before is not policies.budget
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({}, False),
+        ({"on_statuses": frozenset({500})}, True),
+        ({"on_errors": frozenset({"OSError"})}, True),
+        ({"except_errors": frozenset({"OSError"})}, True),
+    ],
+)
+def test_judgements_are_revised_only_where_settings_name_something(
+    named: dict[str, frozenset[int]], *, expected: bool
+) -> None:
+    """The happy path does not look at sets that are empty."""
+    settings = service_settings()
+    retry = dataclasses.replace(settings.retry, **named)  # type: ignore[arg-type]
+    registry, _ = make()
+
+    registry.reload(dataclasses.replace(settings, retry=retry))
+
+    assert expected is registry.policies("a").revises
+
+
+@pytest.mark.parametrize(
+    ("mode", "hedges", "there"),
+    [("off", False, False), ("off", True, True), ("observe", False, True)],
+)
+def test_durations_are_kept_for_whoever_needs_them(
+    mode: str, *, hedges: bool, there: bool
+) -> None:
+    """The adaptive timeout and hedging do; without both nothing is kept."""
+    settings = dataclasses.replace(
+        service_settings(),
+        adaptive=AdaptiveSettings(mode=mode),  # type: ignore[arg-type]
+        hedge=HedgeSettings(enabled=hedges),
+    )
+    registry, _ = make()
+    registry.reload(settings)
+
+    assert there is (registry.policies("a").adaptive is not None)
+
+
+def test_without_a_timeout_none_adapts() -> None:
+    """There is no ceiling to stay below."""
+    settings = service_settings()
+    timeout = dataclasses.replace(settings.timeout, read=None, total=None)
+    registry, _ = make()
+    registry.reload(dataclasses.replace(settings, timeout=timeout))
+
+    assert registry.policies("a").adaptive is None
+
+
+def test_every_lock_is_renewed_in_a_child() -> None:
+    """None that a thread of the parent may hold is left."""
+    registry, _ = make()
+    registry.reload(everything())
+    policies = registry.policies("a")
+    assert policies.bulkhead is not None
+    assert policies.throttle is not None
+    assert policies.adaptive is not None
+    owners = [
+        policies.breaker,
+        policies.budget,
+        policies.bulkhead,
+        policies.throttle,
+        *policies.latencies,
+        *policies.adaptive,
+    ]
+    before = [owner._lock for owner in owners]  # type: ignore[attr-defined]
+
+    registry.renew_locks()
+
+    after = [owner._lock for owner in owners]  # type: ignore[attr-defined]
+    assert all(one is not other for one, other in zip(before, after, strict=True))
+
+
+def test_a_child_without_optional_policies_renews_what_there_is() -> None:
+    """Policies that are off have no lock."""
+    registry, _ = make()
+    registry.reload(
+        dataclasses.replace(service_settings(), adaptive=AdaptiveSettings(mode="off"))
+    )
+    policies = registry.policies("a")
+    before = policies.breaker._lock
+
+    registry.renew_locks()
+
+    assert before is not policies.breaker._lock

@@ -17,6 +17,7 @@ def test_a_call_is_modest_unless_told_otherwise() -> None:
     assert call.replayable
     assert not call.app_retries
     assert not call.unbounded
+    assert call.measured
     assert call.deadline is None
     assert {} == call.attributes()
     assert (None, {}) == (call.span, call.carrier)
@@ -62,8 +63,33 @@ def test_a_transition_out_of_open_needs_no_cause() -> None:
     """Only opening has failures, an error and a length."""
     transition = Transition("s", "open", "half_open")
 
-    assert (0, "", 0.0) == (
+    assert (0, "", 0.0, "") == (
         transition.failures,
         transition.last_error,
         transition.open_for,
+        transition.cause,
+    )
+
+
+def test_a_judgement_can_be_revised() -> None:
+    """Everything but what is given stays."""
+    before = Judgement(
+        Verdict.TRANSIENT,
+        Evidence.NEUTRAL,
+        sent=False,
+        timeout=Phase.READ,
+        retry_after=5.0,
+        status=503,
+        reason="503",
+    )
+
+    assert repr(before) == repr(before.revised())
+    assert 5.0 == before.revised().retry_after
+    after = before.revised(
+        verdict=Verdict.PERMANENT, evidence=Evidence.FAILURE, reason="else"
+    )
+    assert (Verdict.PERMANENT, Evidence.FAILURE, "else") == (
+        after.verdict,
+        after.evidence,
+        after.reason,
     )

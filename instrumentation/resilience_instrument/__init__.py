@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing is not loaded in this stage
 if TYPE_CHECKING:
+    from resilience_instrument.deadlines import deadline
     from resilience_instrument.errors import (
         BulkheadFullError,
         CircuitBreakerOpenError,
@@ -28,6 +29,7 @@ __all__ = [
     "RateLimitedError",
     "ResilienceError",
     "__version__",
+    "deadline",
 ]
 
 
@@ -36,9 +38,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from resilience_instrument import errors
+    from resilience_instrument import deadlines, errors
 
-    return getattr(errors, name)
+    return getattr(deadlines if name == "deadline" else errors, name)
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,8 @@ class Call:
         app_retries: Whether the app, or a library under it, retries already.
         unbounded: Whether the app gave it no timeout of its own.
         deadline: The monotonic time by which it must end, None for none.
+        measured: Whether its duration says what such calls take; an upload's or a
+            stream's does not.
         attributes: Gives the span attributes of an attempt when one is recorded.
     """
 
@@ -39,6 +41,7 @@ class Call:
         "deadline",
         "endpoint",
         "library",
+        "measured",
         "operation",
         "repeatable",
         "replayable",
@@ -59,6 +62,7 @@ class Call:
         app_retries: bool = False,
         unbounded: bool = False,
         deadline: float | None = None,
+        measured: bool = True,
         attributes: Callable[[], Mapping[str, AttributeValue]] = dict,
     ) -> None:
         self.library = library
@@ -70,6 +74,7 @@ class Call:
         self.app_retries = app_retries
         self.unbounded = unbounded
         self.deadline = deadline
+        self.measured = measured
         self.attributes = attributes
         self.span: object = None
         self.carrier: dict[str, str] = {}

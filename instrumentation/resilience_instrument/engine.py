@@ -11,24 +11,46 @@ ours, after which the caller of `execute` lets the call go through untouched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, final
+import contextlib
+from typing import (
+    TYPE_CHECKING,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    final,
+)
 
-from resilience_instrument.errors import CircuitBreakerOpenError, DeadlineExceededError
+from resilience_instrument.errors import (
+    BulkheadFullError,
+    CircuitBreakerOpenError,
+    DeadlineExceededError,
+    RateLimitedError,
+)
 from resilience_instrument.outcome import Raised
-from resilience_instrument.policies.breaker import Rejection
-from resilience_instrument.policies.deadline import MIN_USEFUL
-from resilience_instrument.policies.retry import decide
-from resilience_instrument.verdict import Verdict
+from resilience_instrument.policies.breaker import Permit, Rejection
+from resilience_instrument.policies.bulkhead import Slot, Ticket
+from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
+from resilience_instrument.policies.hedge import hedge_delay
+from resilience_instrument.policies.retry import Retries, revised
+from resilience_instrument.policies.throttle import is_overload
+from resilience_instrument.verdict import Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
     from resilience_instrument.errors import ResilienceError
-    from resilience_instrument.events import CallOutcome, Observer
+    from resilience_instrument.events import (
+        CallOutcome,
+        Observer,
+        RejectingPolicy,
+        SkipReason,
+    )
     from resilience_instrument.outcome import Outcome
-    from resilience_instrument.policies.breaker import Permit
+    from resilience_instrument.policies.bulkhead import Bulkhead
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
@@ -59,6 +81,24 @@ class Io(Protocol):
         ...
 
 
+class RacingIo(Io, Protocol):
+    """An `Io` under which two attempts of one call may be under way at once.
+
+    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
+    attempt is under way.
+    """
+
+    async def race(
+        self,
+        primary: Coroutine[object, None, T],
+        backup: Callable[[], Coroutine[object, None, T] | None],
+        delay: float,
+        accept: Callable[[T], bool],
+    ) -> tuple[T, list[T]]:
+        """Run two attempts; return the accepted result and those that lost."""
+        ...
+
+
 def run_sync(coroutine: Coroutine[object, None, T]) -> T:
     """Finish a coroutine whose `Io` never suspends, and return its result."""
     try:
@@ -78,6 +118,16 @@ async def execute(
     return await _Execution(call, policies, io, observer, clock).run()
 
 
+Entry: TypeAlias = tuple[Permit, Slot | None]
+Refusal: TypeAlias = Rejection | Literal["bulkhead", "throttle"]
+
+# How often a queue for a place is looked at; nobody is woken up.
+_QUEUE_STEP: Final = 0.01
+
+# Timers fire a little early on some systems.
+_NEARLY: Final = 0.98
+
+
 @final
 class _Execution:
     """One call on its way. It lives as long as `execute` runs."""
@@ -87,8 +137,10 @@ class _Execution:
         "_call",
         "_clock",
         "_io",
+        "_now",
         "_observer",
         "_policies",
+        "_retries",
         "_started",
     )
 
@@ -106,7 +158,9 @@ class _Execution:
         self._observer = observer
         self._clock = clock
         self._attempts = 0
-        self._started = clock.monotonic()
+        self._retries: Retries | None = None
+        # The time as it was last read; the happy path reads it twice.
+        self._now = self._started = policies.used = clock.monotonic()
 
     async def run(self) -> Outcome:
         self._policies.budget.deposit(self._started)
@@ -115,113 +169,255 @@ class _Execution:
             outcome, label = await self._loop()
         except Exception:
             # A fault of ours. The caller lets the call through and counts it.
-            self._end("error")
+            self._end("error", self._tick())
             raise
         except BaseException:
-            self._end("cancelled")
+            self._end("cancelled", self._tick())
             raise
-        self._end(label)
+        self._end(label, self._now)
         return outcome
 
-    def _end(self, label: CallOutcome) -> None:
-        seconds = self._clock.monotonic() - self._started
-        self._observer.call_ended(self._call, label, self._attempts, seconds)
+    def _end(self, label: CallOutcome, now: float) -> None:
+        self._observer.call_ended(
+            self._call, label, self._attempts, now - self._started
+        )
+
+    def _tick(self) -> float:
+        self._now = now = self._clock.monotonic()
+        return now
 
     async def _loop(self) -> tuple[Outcome, CallOutcome]:
         """Attempt until an outcome stands; return it and how the call ended."""
-        permit = self._admit()
-        if not isinstance(permit, _Refusal):
-            outcome, judgement = await self._attempt(permit)
-        else:
-            return Raised(permit.error), permit.label
+        deadline = self._call.deadline
+        if deadline is not None and deadline - self._now < MIN_USEFUL:
+            return self._refuse_late()
+        entry = await self._enter_gated() if self._policies.gated else self._enter(None)
+        if isinstance(entry, (str, Rejection)):
+            return self._refuse(entry)
+        outcome, judgement = await self._first(entry)
         while judgement.verdict is Verdict.TRANSIENT:
             delay = self._pause(judgement)
             if delay is None:
                 break
-            await self._io.sleep(delay)
-            again = self._readmit()
-            if again is None:
+            await self._wait(delay, outcome)
+            self._tick()
+            again = (
+                await self._enter_gated() if self._policies.gated else self._enter(None)
+            )
+            if isinstance(again, (str, Rejection)):
+                reason: SkipReason = again if isinstance(again, str) else "open"
+                self._observer.retry_skipped(self._call, reason)
                 break
             await self._discard(outcome, again)
+            self._tick()
             outcome, judgement = await self._attempt(again)
         return self._annotated(outcome), judgement.outcome
 
-    def _admit(self) -> Permit | _Refusal:
-        """Ask deadline and breaker for the first attempt."""
-        now = self._clock.monotonic()
+    # -- the gates ----------------------------------------------------------
+
+    async def _enter_gated(self) -> Entry | Refusal:
+        """Ask throttle, bulkhead and breaker for one attempt, in this order."""
+        throttle, bulkhead = self._policies.throttle, self._policies.bulkhead
+        if throttle is not None and not throttle.admits(self._now):
+            return "throttle"
+        if bulkhead is None:
+            return self._enter(None)
+        slot = bulkhead.enter(self._now)
+        if isinstance(slot, Ticket):
+            slot = await self._queue(bulkhead, slot)
+        return "bulkhead" if slot is None else self._enter(slot)
+
+    async def _queue(self, bulkhead: Bulkhead, ticket: Ticket) -> Slot | None:
+        """Wait in line for a slot, never beyond the ticket's time or the deadline."""
         deadline = self._call.deadline
-        service = self._call.service
-        if deadline is not None and deadline - now < MIN_USEFUL:
-            self._observer.rejected(self._call, "deadline")
-            error = DeadlineExceededError(
-                f"no time left for a call to {service}", service=service
-            )
-            return _Refusal(self._io.reject(error), "timeout")
-        permit = self._acquire(now)
-        if not isinstance(permit, Rejection):
-            return permit
-        self._observer.rejected(self._call, "breaker")
-        return _Refusal(self._io.reject(_open_error(service, permit)), "rejected")
-
-    def _readmit(self) -> Permit | None:
-        """Ask the breaker for one attempt more; the deadline was asked already."""
-        permit = self._acquire(self._clock.monotonic())
-        if isinstance(permit, Rejection):
-            self._observer.retry_skipped(self._call, "open")
-            return None
-        return permit
-
-    def _acquire(self, now: float) -> Permit | Rejection:
-        permit, transition = self._policies.breaker.acquire(now)
-        if transition is not None:
-            self._observer.transitioned(self._call, transition)
-        return permit
-
-    async def _attempt(self, permit: Permit) -> tuple[Outcome, Judgement]:
-        self._attempts += 1
-        number = self._attempts
-        breaker = self._policies.breaker
+        until = ticket.until
+        if deadline is not None:
+            until = min(until, deadline - MIN_USEFUL)
+        slot = None
         try:
-            self._observer.attempt_started(self._call, number)
-            begun = self._clock.monotonic()
-            outcome = await self._io.attempt(number, self._call.deadline)
-            judgement = self._io.judge(outcome)
-        except BaseException:
-            breaker.release(permit)
-            self._observer.attempt_cancelled(self._call, number)
-            raise
-        now = self._clock.monotonic()
-        transition = breaker.record(
-            permit, judgement.evidence, now, judgement.reason, judgement.retry_after
-        )
-        self._observer.attempt_ended(self._call, number, judgement, now - begun)
+            while slot is None and self._now < until:
+                await self._io.sleep(min(_QUEUE_STEP, until - self._now))
+                slot = bulkhead.call_up(ticket, self._tick())
+        finally:
+            bulkhead.leave(ticket)
+        return slot
+
+    def _enter(self, slot: Slot | None) -> Entry | Refusal:
+        """Ask the breaker; a slot of the bulkhead goes back if it refuses."""
+        permit, transition = self._policies.breaker.acquire(self._now)
         if transition is not None:
             self._observer.transitioned(self._call, transition)
+        if not isinstance(permit, Rejection):
+            return permit, slot
+        if slot is not None:
+            slot.home.release(slot)
+        return permit
+
+    def _refuse_late(self) -> tuple[Outcome, CallOutcome]:
+        service = self._call.service
+        self._observer.rejected(self._call, "deadline")
+        error = DeadlineExceededError(
+            f"no time left for a call to {service}", service=service
+        )
+        return Raised(self._io.reject(error)), "timeout"
+
+    def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
+        service = self._call.service
+        policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
+        self._observer.rejected(self._call, policy)
+        error = _refusal_error(service, refusal)
+        return Raised(self._io.reject(error)), "rejected"
+
+    def _give_back(self, entry: Entry) -> None:
+        permit, slot = entry
+        self._policies.breaker.release(permit)
+        if slot is not None:
+            slot.home.release(slot)
+
+    # -- one attempt --------------------------------------------------------
+
+    async def _first(self, entry: Entry) -> tuple[Outcome, Judgement]:
+        """Make the first attempt, with a second one beside it if it is slow."""
+        race = getattr(self._io, "race", None) if self._policies.hedges else None
+        delay = self._hedge_delay() if race is not None else None
+        if race is None or delay is None:
+            return await self._attempt(entry)
+        won, lost = await race(
+            self._attempt(entry),
+            self._hedge,
+            delay,
+            lambda result: result[1].verdict is not Verdict.TRANSIENT,
+        )
+        for outcome, _ in lost:
+            await self._io.discard(outcome)
+        winner: tuple[Outcome, Judgement] = won
+        return winner
+
+    def _hedge_delay(self) -> float | None:
+        policies, call = self._policies, self._call
+        return hedge_delay(
+            call,
+            policies.settings.hedge,
+            policies.latencies[call.repeatable],
+            policies.breaker,
+            self._now,
+        )
+
+    def _hedge(self) -> Coroutine[object, None, tuple[Outcome, Judgement]] | None:
+        """Return a second attempt if circuit, bulkhead and budget have one to give."""
+        now, policies = self._tick(), self._policies
+        if policies.breaker.state(now) != "closed":
+            return None
+        slot = None
+        if policies.bulkhead is not None:
+            place = policies.bulkhead.enter(now)
+            if isinstance(place, Ticket):
+                policies.bulkhead.leave(place)
+            if not isinstance(place, Slot):
+                return None
+            slot = place
+        entry = self._enter(slot)
+        if isinstance(entry, (str, Rejection)):
+            return None
+        if not policies.budget.withdraw(now):
+            self._give_back(entry)
+            return None
+        return self._attempt(entry)
+
+    async def _attempt(self, entry: Entry) -> tuple[Outcome, Judgement]:
+        self._attempts += 1
+        number, begun = self._attempts, self._now
+        call, policies = self._call, self._policies
+        deadline = call.deadline
+        adaptive = policies.adaptive
+        limit = None
+        if adaptive is not None and policies.settings.adaptive.mode == "enforce":
+            limit = adaptive[call.repeatable].timeout(begun)
+            deadline = nearer(deadline, begun + limit)
+        try:
+            self._observer.attempt_started(call, number)
+            outcome = await self._io.attempt(number, deadline)
+            judgement = self._io.judge(outcome)
+            if policies.revises:
+                judgement = revised(judgement, outcome, policies.settings.retry)
+        except BaseException:
+            self._give_back(entry)
+            self._observer.attempt_cancelled(call, number)
+            raise
+        seconds = self._tick() - begun
+        if limit is not None and seconds >= limit * _NEARLY:
+            judgement = _as_evidence(judgement)
+        self._settle(entry, number, judgement, seconds)
         return outcome, judgement
+
+    def _settle(
+        self, entry: Entry, number: int, judgement: Judgement, seconds: float
+    ) -> None:
+        """Let every policy know how the attempt ended, then the observer."""
+        now, call, policies = self._now, self._call, self._policies
+        permit, slot = entry
+        timed_out = judgement.timeout is not None
+        transition = policies.breaker.record(
+            permit,
+            judgement.evidence,
+            now,
+            judgement.reason,
+            judgement.retry_after,
+            slow=timed_out,
+        )
+        success = judgement.verdict is Verdict.SUCCESS
+        if slot is not None:
+            dropped = is_overload(judgement)
+            slot.home.record(slot, now, dropped=dropped, success=success)
+        if policies.throttle is not None:
+            policies.throttle.record(judgement, now)
+        if policies.budget.settles:
+            policies.budget.settle(number, success=success)
+        adaptive = policies.adaptive
+        if adaptive is not None and call.measured and (success or timed_out):
+            adaptive[call.repeatable].record(seconds, now, timed_out=timed_out)
+        self._observer.attempt_ended(call, number, judgement, seconds)
+        if transition is not None:
+            self._observer.transitioned(call, transition)
+
+    # -- between attempts ---------------------------------------------------
 
     def _pause(self, judgement: Judgement) -> float | None:
         """Return the seconds to wait before the next attempt, None for no more."""
-        number = self._attempts
-        settings = self._policies.settings.retry
-        if self._policies.breaker.refuses(self._clock.monotonic()):
-            self._observer.retry_skipped(self._call, "open")
+        call, policies, number = self._call, self._policies, self._attempts
+        if policies.breaker.refuses(self._now):
+            self._observer.retry_skipped(call, "open")
             return None
-        decision = decide(
-            self._call, judgement, number, settings, self._policies.budget, self._clock
-        )
+        if self._retries is None:
+            self._retries = Retries(
+                call,
+                policies.settings.retry,
+                policies.budget,
+                self._clock,
+                self._started,
+            )
+        decision = self._retries.decide(judgement, number)
         if isinstance(decision, str):
-            self._observer.retry_skipped(self._call, decision)
+            self._observer.retry_skipped(call, decision)
             return None
-        self._observer.retry_scheduled(
-            self._call, number + 1, decision, judgement.reason
-        )
+        self._observer.retry_scheduled(call, number + 1, decision, judgement.reason)
         return decision
 
-    async def _discard(self, outcome: Outcome, permit: Permit) -> None:
+    async def _wait(self, delay: float, outcome: Outcome) -> None:
+        try:
+            await self._io.sleep(delay)
+        except BaseException as interruption:
+            # Nobody will see this outcome; a coroutine that is closed cannot wait.
+            if not isinstance(interruption, GeneratorExit):
+                with contextlib.suppress(Exception):
+                    await self._io.discard(outcome)
+            raise
+
+    async def _discard(self, outcome: Outcome, entry: Entry) -> None:
         try:
             await self._io.discard(outcome)
         except BaseException:
-            self._policies.breaker.release(permit)
+            self._give_back(entry)
             raise
 
     def _annotated(self, outcome: Outcome) -> Outcome:
@@ -230,26 +426,37 @@ class _Execution:
         return outcome
 
 
-@final
-class _Refusal:
-    """Why not even a first attempt was made."""
+def _as_evidence(judgement: Judgement) -> Judgement:
+    """Let a timeout that the adaptive limit made speak against the service."""
+    if judgement.timeout is None or judgement.evidence is not Evidence.NEUTRAL:
+        return judgement
+    return judgement.revised(evidence=Evidence.FAILURE)
 
-    __slots__ = ("error", "label")
 
-    def __init__(self, error: Exception, label: CallOutcome) -> None:
-        self.error = error
-        self.label = label
+def _refusal_error(service: str, refusal: Refusal) -> ResilienceError:
+    if refusal == "bulkhead":
+        return BulkheadFullError(
+            f"too many calls to {service} are under way", service=service
+        )
+    if refusal == "throttle":
+        return RateLimitedError(
+            f"{service} is overloaded, calls to it are held back", service=service
+        )
+    return _open_error(service, refusal)
 
 
 def _open_error(service: str, rejection: Rejection) -> CircuitBreakerOpenError:
-    failures, last = rejection.failures, rejection.last_error
+    if not rejection.cause:
+        return CircuitBreakerOpenError(
+            f"circuit of {service} was opened by order", service=service
+        )
     after = f"next try in {rejection.retry_after:.1f} s"
     if rejection.retry_after <= 0:
         after = "a probe is under way"
     return CircuitBreakerOpenError(
-        f"circuit of {service} is open after {failures} failures in a row"
-        f" (last: {last}); {after}",
+        f"circuit of {service} is open after {rejection.cause}"
+        f" (last: {rejection.last_error}); {after}",
         service=service,
         retry_after=rejection.retry_after,
-        last_error=last,
+        last_error=rejection.last_error,
     )

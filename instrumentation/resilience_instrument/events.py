@@ -25,6 +25,8 @@ SkipReason: TypeAlias = Literal[
     "transaction",
     "attempts",
     "open",
+    "bulkhead",
+    "throttle",
 ]
 """Why a transient failure was not retried."""
 
@@ -47,6 +49,7 @@ class Transition(NamedTuple):
         failures: Failures in a row that led to it, 0 where none did.
         last_error: A word for the last failure, empty if there was none.
         open_for: Seconds for which an open circuit refuses, 0 for other states.
+        cause: Why it opened, to be read after "open after"; else empty.
     """
 
     service: str
@@ -55,6 +58,7 @@ class Transition(NamedTuple):
     failures: int = 0
     last_error: str = ""
     open_for: float = 0.0
+    cause: str = ""
 
 
 class Observer(Protocol):

@@ -10,14 +10,19 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, final
 
+from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
-from resilience_instrument.policies.budget import Budget
+from resilience_instrument.policies.budget import budget_for
+from resilience_instrument.policies.bulkhead import Bulkhead
+from resilience_instrument.policies.latency import Latencies
+from resilience_instrument.policies.throttle import Throttle
+from resilience_instrument.policies.timeout import shorter
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.model import ServiceSettings
+    from resilience_instrument.config.model import BulkheadSettings, ServiceSettings
 
 LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
@@ -25,17 +30,91 @@ LIMIT: Final = 1024
 
 @final
 class ServicePolicies:
-    """The settings of one service and the state of its policies."""
+    """The settings of one service and the state of its policies.
 
-    __slots__ = ("breaker", "budget", "service", "settings", "used")
+    What is None or false is off. `adaptive` has one estimate for calls that may have
+    an effect and one for those that may be repeated, in this order.
+    """
+
+    __slots__ = (
+        "_clock",
+        "adaptive",
+        "breaker",
+        "budget",
+        "bulkhead",
+        "gated",
+        "hedges",
+        "latencies",
+        "revises",
+        "service",
+        "settings",
+        "throttle",
+        "used",
+    )
 
     def __init__(self, service: str, settings: ServiceSettings, clock: Clock) -> None:
-        retry = settings.retry
         self.service = service
-        self.settings = settings
+        self._clock = clock
         self.breaker = Breaker(service, settings.breaker, clock.uniform)
-        self.budget = Budget(retry.budget, retry.budget_min, retry.budget_window)
         self.used = clock.monotonic()
+        self._adopt(settings, None)
+
+    def reconfigure(self, settings: ServiceSettings) -> None:
+        """Go on by other settings. Calls under way end by those they began with."""
+        before = self.settings
+        if settings.breaker != before.breaker:
+            self.breaker.reconfigure(settings.breaker, self._clock.monotonic())
+        self._adopt(settings, before)
+
+    def renew_locks(self) -> None:
+        """Replace every lock, in a child that was just forked."""
+        self.breaker.renew_lock()
+        self.budget.renew_lock()
+        if self.bulkhead is not None:
+            self.bulkhead.renew_lock()
+        if self.throttle is not None:
+            self.throttle.renew_lock()
+        for latencies in self.latencies:
+            latencies.renew_lock()
+        for adaptive in self.adaptive or ():
+            adaptive.renew_lock()
+
+    def _adopt(self, settings: ServiceSettings, before: ServiceSettings | None) -> None:
+        """Make anew what `settings` change; the rest keeps what it knows."""
+        retry = settings.retry
+        if before is None or retry != before.retry:
+            self.budget = budget_for(retry)
+            named = retry.on_statuses is not None
+            self.revises = named or bool(retry.on_errors or retry.except_errors)
+        if before is None or settings.bulkhead != before.bulkhead:
+            self.bulkhead = _bulkhead(settings.bulkhead)
+        if before is None or settings.throttle != before.throttle:
+            wanted = settings.throttle.enabled
+            self.throttle = Throttle(settings.throttle, self._clock) if wanted else None
+        if before is None or settings.adaptive.window != before.adaptive.window:
+            window = settings.adaptive.window
+            self.latencies = (Latencies(window), Latencies(window))
+        self.gated = self.bulkhead is not None or self.throttle is not None
+        self.hedges = settings.hedge.enabled
+        self.adaptive = self._adaptive(settings)
+        self.settings = settings
+
+    def _adaptive(
+        self, settings: ServiceSettings
+    ) -> tuple[AdaptiveTimeout, AdaptiveTimeout] | None:
+        ceiling = shorter(settings.timeout.read, settings.timeout.total)
+        off = settings.adaptive.mode == "off" and not settings.hedge.enabled
+        if off or ceiling is None:
+            return None
+        effect, repeat = self.latencies
+        return (
+            AdaptiveTimeout(settings.adaptive, effect, ceiling),
+            AdaptiveTimeout(settings.adaptive, repeat, ceiling),
+        )
+
+
+def _bulkhead(settings: BulkheadSettings) -> Bulkhead | None:
+    return None if settings.limit is None else Bulkhead(settings, settings.limit)
 
 
 @final
@@ -72,19 +151,25 @@ class Registry:
         if found is None:
             with self._lock:
                 found = self._services.get(key) or self._make_locked(service, key)
-        found.used = self._clock.monotonic()
         return found
 
     def known(self) -> list[ServicePolicies]:
         """Return the policies of every service that is kept at this moment."""
         return list(self._services.values())
 
+    def reload(self, settings: ServiceSettings) -> None:
+        """Go on by other settings, for known services and new ones."""
+        with self._lock:
+            self.settings = settings
+            known = self.known()
+        for policies in known:
+            policies.reconfigure(settings)
+
     def renew_locks(self) -> None:
         """Replace every lock, in a child that was just forked."""
         self._lock = threading.Lock()
         for policies in self._services.values():
-            policies.breaker.renew_lock()
-            policies.budget.renew_lock()
+            policies.renew_locks()
 
     def _make_locked(self, service: str, key: Hashable) -> ServicePolicies:
         made = ServicePolicies(service, self.settings, self._clock)

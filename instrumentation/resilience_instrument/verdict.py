@@ -94,6 +94,24 @@ class Judgement:
             return "timeout"
         return "success" if self.verdict is Verdict.SUCCESS else "error"
 
+    def revised(
+        self,
+        *,
+        verdict: Verdict | None = None,
+        evidence: Evidence | None = None,
+        reason: str | None = None,
+    ) -> Judgement:
+        """Return the same judgement but for what is given."""
+        return Judgement(
+            verdict or self.verdict,
+            evidence or self.evidence,
+            sent=self.sent,
+            timeout=self.timeout,
+            retry_after=self.retry_after,
+            status=self.status,
+            reason=self.reason if reason is None else reason,
+        )
+
     def __repr__(self) -> str:
         return (
             f"Judgement({self.verdict.name}, {self.evidence.name}, "

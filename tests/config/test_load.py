@@ -100,6 +100,12 @@ def test_ports_are_one_or_a_range_or_none(text: str, ports: range) -> None:
         ("BREAKER_CONSECUTIVE", "0", "use a whole number from 1 to 1000"),
         ("TIMEOUT_READ", "40", "longer than RESILIENCE_TIMEOUT_TOTAL=30"),
         ("BREAKER_OPEN_MAX", "5", "shorter than RESILIENCE_BREAKER_OPEN_FOR=30"),
+        ("BREAKER_FAILURE_RATE", "0", "use a share above 0, or off"),
+        ("BREAKER_COUNT_WINDOW", "0", "use a whole number from 1 to 1000"),
+        ("BREAKER_WINDOW", "19", "shorter than two attempts of RESILIENCE_TIMEOUT"),
+        ("BREAKER_COUNT_FAILURES", "3", "more than RESILIENCE_BREAKER_COUNT_WINDOW"),
+        ("BREAKER_SLOW_INFLIGHT", "yes", "use 1 or 0"),
+        ("BREAKER_MODE", "on", "use one of enforce, shadow, forced_open, disabled"),
         ("METRICS_PORT", "http", "use a port such as 9469"),
         ("METRICS_PORT", "70000", "use a port such as 9469"),
         ("METRICS_PORT", "9479-9469", "use a port such as 9469"),
@@ -114,3 +120,57 @@ def test_a_value_that_cannot_be_used_is_refused(name: str, text: str, fix: str) 
     assert message.startswith(f"RESILIENCE_{name}=")
     assert text in message
     assert fix in message
+
+
+def test_rules_of_the_breaker_can_be_switched() -> None:
+    """`off` switches a rule off; the optional ones are off unless asked for."""
+    off = from_environment(
+        {
+            "RESILIENCE_BREAKER_CONSECUTIVE": "off",
+            "RESILIENCE_BREAKER_FAILURE_RATE": "off",
+        }
+    ).defaults.breaker
+    plain = from_environment({}).defaults.breaker
+    on = from_environment(
+        {
+            "RESILIENCE_BREAKER_SLOW_RATE": "0.9",
+            "RESILIENCE_BREAKER_SLOW_INFLIGHT": "1",
+            "RESILIENCE_BREAKER_COUNT_WINDOW": "5",
+            "RESILIENCE_BREAKER_COUNT_FAILURES": "3",
+            "RESILIENCE_BREAKER_MODE": "shadow",
+        }
+    ).defaults.breaker
+
+    assert (None, None) == (off.consecutive, off.failure_rate)
+    assert (5, 0.5, 30.0, 20) == (
+        plain.consecutive,
+        plain.failure_rate,
+        plain.window,
+        plain.min_calls,
+    )
+    assert (None, None, None, None, 0, "enforce") == (
+        plain.count_window,
+        plain.count_failures,
+        plain.slow_rate,
+        plain.slow_after,
+        plain.ramp_steps,
+        plain.mode,
+    )
+    assert (5, 3, 0.9, 8.0, True, "shadow") == (
+        on.count_window,
+        on.count_failures,
+        on.slow_rate,
+        on.slow_after,
+        on.slow_inflight,
+        on.mode,
+    )
+
+
+def test_windows_and_leases_follow_the_timeout() -> None:
+    """Whoever allows an attempt 60 s gets a window and a lease that fit."""
+    environ = {"RESILIENCE_TIMEOUT_READ": "60", "RESILIENCE_TIMEOUT_TOTAL": "90"}
+    breaker = from_environment(environ).defaults.breaker
+    short = from_environment({"RESILIENCE_TIMEOUT_READ": "1"}).defaults.breaker
+
+    assert (120.0, 60.0) == (breaker.window, breaker.probe_lease)
+    assert (30.0, 5.0) == (short.window, short.probe_lease)

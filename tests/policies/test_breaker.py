@@ -64,6 +64,14 @@ class Circuit:
         for evidence in story:
             self.tell(self.permit(), evidence, **facts)
 
+    def reconfigure(self, **settings: object) -> None:
+        """Go on by other settings."""
+        base = self.breaker._settings
+        self.breaker.reconfigure(
+            dataclasses.replace(base, **settings),  # type: ignore[arg-type]
+            self.clock.now,
+        )
+
     def _note(self, change: Transition | None) -> None:
         if change is not None:
             self.changes.append(change)
@@ -334,3 +342,459 @@ def test_whoever_asks_while_it_closes_is_let_through() -> None:
 
     assert isinstance(permit, Permit)
     assert change is None
+
+
+def test_a_rate_over_the_last_ten_opens_when_it_is_reached() -> None:
+    """Four of nine is no evidence, five of ten is half."""
+    circuit = Circuit(consecutive=None, window=None, count_window=10)
+
+    circuit.run(F, S, F, S, F, S, F, S, S)
+    assert "closed" == circuit.state
+    circuit.run(F)
+
+    assert "open" == circuit.state
+    assert "5 failures in 10 attempts" == circuit.refusal().cause
+    assert 0 == circuit.refusal().failures
+
+
+def test_the_oldest_attempt_leaves_the_last_ten() -> None:
+    """Four of ten, then three; two failures push two out: still three."""
+    circuit = Circuit(consecutive=None, window=None, count_window=10)
+    circuit.run(F, F, F, F, S, S, S, S, S, S)
+    assert "closed" == circuit.state
+
+    circuit.run(S, F, F)
+
+    assert "closed" == circuit.state
+    assert 3 == circuit.breaker._ledger._last.failures  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("story", "state"),
+    [
+        ([F, S, F, S], "closed"),
+        ([F, S, F, S, F], "open"),
+        ([F, F], "closed"),
+        ([F, F, F], "open"),
+        ([F, F, S, S, S, F], "closed"),
+    ],
+)
+def test_three_of_the_last_five_open(story: list[Evidence], state: str) -> None:
+    """It needs no full window, only the third failure within five attempts."""
+    circuit = Circuit(
+        consecutive=None,
+        window=None,
+        failure_rate=None,
+        count_window=5,
+        count_failures=3,
+    )
+
+    circuit.run(*story)
+
+    assert state == circuit.state
+
+
+def test_the_cause_of_three_in_five_is_told() -> None:
+    """The error can say it in words."""
+    circuit = Circuit(consecutive=None, count_window=5, count_failures=3)
+
+    circuit.run(F, S, F, F)
+
+    assert "3 failures in the last 4 attempts" == circuit.changes[0].cause
+
+
+def test_half_of_twenty_in_half_a_minute_open() -> None:
+    """Nineteen are too few to judge, whatever they came to."""
+    circuit = Circuit(consecutive=None)
+    circuit.run(*[S] * 10, *[F] * 9)
+    assert "closed" == circuit.state
+
+    circuit.run(F)
+
+    assert "open" == circuit.state
+    assert "10 failures in 20 attempts" == circuit.refusal().cause
+
+
+def test_nineteen_failures_alone_are_too_few() -> None:
+    """And half a minute later they are forgotten."""
+    circuit = Circuit(consecutive=None)
+    circuit.run(*[F] * 19)
+    assert "closed" == circuit.state
+
+    circuit.clock.advance(31.0)
+    circuit.run(F)
+
+    assert "closed" == circuit.state
+    assert 1 == circuit.breaker._ledger._recent.total  # type: ignore[union-attr]
+
+
+def test_a_success_can_complete_the_evidence() -> None:
+    """After nineteen failures the twentieth attempt opens, whatever it was."""
+    circuit = Circuit(consecutive=None)
+    circuit.run(*[F] * 19)
+
+    circuit.run(S)
+
+    assert "open" == circuit.state
+
+
+def test_every_second_failure_opens_at_the_twentieth_attempt() -> None:
+    """A partial outage is never a row of failures, but it is a rate."""
+    circuit = Circuit()
+
+    made = 0
+    while circuit.state == "closed":
+        circuit.run((F, S)[made % 2])
+        made += 1
+
+    assert 20 == made
+
+
+def test_a_not_found_never_opens() -> None:
+    """A thousand answers that the server gave itself are successes."""
+    circuit = Circuit()
+
+    circuit.run(*[S] * 1000)
+
+    assert "closed" == circuit.state
+
+
+def test_throttled_answers_count_in_the_rate() -> None:
+    """They are no failures in a row, but half of twenty open."""
+    circuit = Circuit()
+
+    circuit.run(*[S] * 10, *[Evidence.THROTTLED] * 9)
+    assert "closed" == circuit.state
+    circuit.run(Evidence.THROTTLED, reason="429")
+
+    assert "open" == circuit.state
+    assert "429" == circuit.refusal().last_error
+
+
+def slow_circuit(**settings: object) -> Circuit:
+    """Return a circuit that opens when eight of ten took two seconds."""
+    return Circuit(
+        count_window=10, window=None, slow_rate=0.8, slow_after=2.0, **settings
+    )
+
+
+def spend(circuit: Circuit, *seconds: float) -> None:
+    """Make attempts that succeed after so many seconds."""
+    for each in seconds:
+        permit = circuit.permit()
+        circuit.clock.advance(each)
+        circuit.tell(permit, S)
+
+
+def test_eight_slow_answers_of_ten_open() -> None:
+    """It opens with the tenth, by a success."""
+    circuit = slow_circuit()
+
+    spend(circuit, 0.1, 0.1, *[2.0] * 7)
+    assert "closed" == circuit.state
+    spend(circuit, 2.0)
+
+    assert "open" == circuit.state
+    assert "8 slow answers in 10 attempts" == circuit.refusal().cause
+
+
+@pytest.mark.parametrize("last", [1.999, 0.1])
+def test_seven_slow_answers_of_ten_do_not_open(last: float) -> None:
+    """A millisecond less than the limit is not slow."""
+    circuit = slow_circuit()
+
+    spend(circuit, 0.1, 0.1, *[2.0] * 7, last)
+
+    assert "closed" == circuit.state
+
+
+def test_timeouts_are_failures_and_slow() -> None:
+    """However short the wait was, a timeout counts as slow too."""
+    circuit = slow_circuit(consecutive=None, failure_rate=None)
+    spend(circuit, 0.1, 0.1)
+
+    circuit.run(*[F] * 8, slow=True)
+
+    assert "8 slow answers in 10 attempts" == circuit.refusal().cause
+
+
+def test_a_cancelled_attempt_is_not_slow() -> None:
+    """It is neither: nobody waited for its end."""
+    circuit = slow_circuit()
+    for _ in range(20):
+        permit = circuit.permit()
+        circuit.clock.advance(5.0)
+        circuit.breaker.release(permit)
+        circuit.tell(circuit.permit(), Evidence.NEUTRAL, slow=True)
+
+    assert 0 == circuit.breaker._ledger._last.total  # type: ignore[union-attr]
+
+
+def test_a_slow_probe_has_failed() -> None:
+    """What opened the circuit must be gone before it closes."""
+    circuit = slow_circuit(consecutive=1)
+    circuit.run(F)
+    circuit.clock.advance(30.0)
+
+    spend(circuit, 2.0)
+
+    assert "open" == circuit.state
+    assert "slow" == circuit.refusal().last_error
+
+
+def test_attempts_that_hang_open_before_they_end() -> None:
+    """The eighth attempt that is older than the limit opens, with no answer at all."""
+    circuit = slow_circuit(slow_inflight=True)
+    spend(circuit, 0.1, 0.1)
+    hanging = [circuit.permit() for _ in range(8)]
+
+    circuit.clock.advance(1.999)
+    circuit.breaker.release(circuit.permit())
+    assert "closed" == circuit.state
+    circuit.clock.advance(0.001)
+    refusal = circuit.refusal()
+
+    assert "8 slow answers in 10 attempts" == refusal.cause
+    assert [("closed", "open")] == circuit.path
+    circuit.tell(hanging[0], S)
+    assert 1 == circuit.breaker.stale
+
+
+def test_a_hanging_attempt_is_counted_once() -> None:
+    """It is slow before its end, and not again at its end; a row still counts it."""
+    circuit = slow_circuit(slow_inflight=True, consecutive=2)
+    hanging = circuit.permit()
+    circuit.clock.advance(2.0)
+    circuit.tell(circuit.permit(), F)
+    window = circuit.breaker._ledger._last
+    assert window is not None
+    assert (2, 1, 1) == (window.total, window.failures, window.slow)
+
+    circuit.tell(hanging, F)
+
+    assert 2 == window.total
+    assert "2 failures in a row" == circuit.changes[0].cause
+
+
+def test_an_attempt_can_open_by_the_age_of_others() -> None:
+    """A quick success finds seven that hang, and one that was slow before."""
+    circuit = slow_circuit(slow_inflight=True)
+    spend(circuit, 0.1)
+    for _ in range(8):
+        circuit.permit()
+    quick = circuit.permit()
+
+    circuit.clock.advance(1.0)
+    circuit.clock.advance(1.0)
+    circuit.tell(quick, F)
+
+    assert "open" == circuit.state
+
+
+def test_what_hangs_since_an_older_generation_is_not_counted() -> None:
+    """A circuit that closed again starts with a clean ledger."""
+    circuit = slow_circuit(slow_inflight=True, consecutive=1)
+    for _ in range(8):
+        circuit.permit()
+    circuit.run(F)
+    circuit.clock.advance(30.0)
+    circuit.run(S, S)
+
+    circuit.run(S)
+
+    window = circuit.breaker._ledger._last
+    assert window is not None
+    assert (1, 0) == (window.total, window.slow)
+
+
+def ramping() -> Circuit:
+    """Return a circuit that has just closed and gets its traffic back."""
+    circuit = Circuit(consecutive=1, ramp_steps=10, ramp_step=1.5)
+    circuit.run(F)
+    circuit.clock.advance(30.0)
+    circuit.run(S, S)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "admitted"),
+    [
+        (0.0, 0.09, True),
+        (0.0, 0.1, False),
+        (1.499, 0.1, False),
+        (1.5, 0.19, True),
+        (1.5, 0.2, False),
+        (13.499, 0.9, False),
+        (13.5, 0.99, True),
+        (15.0, 1.0, True),
+    ],
+)
+def test_traffic_comes_back_step_by_step(
+    seconds: float, share: float, *, admitted: bool
+) -> None:
+    """A tenth more every 1.5 seconds, by chance; then everybody."""
+    circuit = ramping()
+    circuit.clock.advance(seconds)
+    circuit.clock.share = share
+
+    assert admitted is isinstance(circuit.ask(), Permit)
+    assert "closed" == circuit.state
+
+
+def test_who_is_held_back_learns_when_the_next_step_is() -> None:
+    """The circuit is closed, and still says when to come back."""
+    circuit = ramping()
+    circuit.clock.advance(2.0)
+    circuit.clock.share = 1.0
+
+    assert 1.0 == circuit.refusal().retry_after
+
+
+def test_a_failure_while_recovering_opens_as_any() -> None:
+    """The ramp ends, and starts from its foot after the next recovery."""
+    circuit = ramping()
+
+    circuit.run(F)
+
+    assert "open" == circuit.state
+
+
+def test_a_circuit_may_be_forced_open() -> None:
+    """It refuses everybody until it is told otherwise, and reads open."""
+    circuit = Circuit(mode="forced_open")
+
+    assert "open" == circuit.state
+    assert circuit.breaker.refuses(circuit.clock.now)
+    assert (0.0, 0, "", "") == circuit.refusal()
+    circuit.clock.advance(1000.0)
+    circuit.refusal()
+    assert "forced_open" == circuit.breaker.mode
+
+
+def test_a_circuit_may_be_disabled() -> None:
+    """Whatever happens everybody is let through, and nothing is counted."""
+    circuit = Circuit(consecutive=1, mode="disabled")
+
+    circuit.run(F, F, F)
+
+    assert "closed" == circuit.state
+    assert not circuit.breaker.refuses(circuit.clock.now)
+    assert (0, []) == (circuit.breaker.stale, circuit.changes)
+
+
+def test_a_circuit_may_only_look_on() -> None:
+    """It reads closed, refuses nobody, and counts whom it would have refused."""
+    circuit = Circuit(consecutive=2, mode="shadow")
+
+    circuit.run(F, F, F, S, S)
+
+    assert "closed" == circuit.state
+    assert not circuit.breaker.refuses(circuit.clock.now)
+    assert 3 == circuit.breaker.would_reject
+    assert [] == circuit.changes
+
+
+def test_what_a_shadow_has_seen_holds_when_it_begins_to_act() -> None:
+    """Enforcing starts with the circuit as it would have been."""
+    circuit = Circuit(consecutive=2, mode="shadow")
+    circuit.run(F, F)
+
+    circuit.reconfigure(mode="enforce")
+
+    assert "open" == circuit.state
+
+
+def test_a_smaller_limit_holds_from_the_next_failure_on() -> None:
+    """Four failures in a row, five allowed, then three: the next one opens."""
+    circuit = Circuit()
+    circuit.run(F, F, F, F)
+
+    circuit.reconfigure(consecutive=3)
+    assert "closed" == circuit.state
+    circuit.run(F)
+
+    assert "open" == circuit.state
+
+
+def test_windows_change_their_size_and_keep_what_they_saw() -> None:
+    """Nine failures in two windows are there in the new ones too."""
+    circuit = Circuit(consecutive=None, count_window=50)
+    circuit.run(*[S] * 10, *[F] * 9)
+
+    circuit.reconfigure(window=60.0, count_window=30)
+    circuit.clock.advance(31.0)
+    assert "closed" == circuit.state
+    circuit.run(F)
+
+    assert "10 failures in 20 attempts" == circuit.changes[0].cause
+
+
+def test_windows_come_and_go_with_their_settings() -> None:
+    """A window that was not there starts empty."""
+    circuit = Circuit(consecutive=None, window=None, count_window=4, min_calls=2)
+    circuit.run(S, S, S)
+
+    circuit.reconfigure(count_window=None, window=10.0)
+    circuit.run(F, S)
+
+    assert "1 failures in 2 attempts" == circuit.changes[0].cause
+
+
+def test_an_open_circuit_stays_open_as_long_as_it_was_told() -> None:
+    """Other settings do not move the end of a pause that has begun."""
+    circuit = Circuit(consecutive=1)
+    circuit.run(F)
+
+    circuit.reconfigure(open_for=5.0)
+    circuit.clock.advance(29.0)
+
+    assert 1.0 == circuit.refusal().retry_after
+
+
+def test_successes_take_no_lock() -> None:
+    """A closed circuit that saw no failure is asked and told without its lock."""
+    circuit = Circuit()
+    circuit.run(S)
+
+    with circuit.breaker._lock:
+        circuit.run(*[S] * 100)
+
+    circuit.run(*[F] * 1)
+    recent = circuit.breaker._ledger._recent
+    assert recent is not None
+    assert (102, 1) == (recent.total, recent.failures)
+
+
+def test_a_permit_is_used_once_without_the_lock_too() -> None:
+    """Recording a success twice counts it once."""
+    circuit = Circuit()
+    circuit.run(S)
+    permit = circuit.permit()
+
+    circuit.tell(permit, S)
+    circuit.tell(permit, S)
+    circuit.run(F)
+
+    recent = circuit.breaker._ledger._recent
+    assert recent is not None
+    assert 3 == recent.total
+
+
+def test_a_child_starts_with_an_empty_ledger() -> None:
+    """What the parent saw is the parent's evidence; only open circuits are kept."""
+    circuit = Circuit()
+    circuit.run(S, F, F, F, F)
+
+    circuit.breaker.renew_lock()
+    circuit.run(F)
+
+    assert "closed" == circuit.state
+
+
+def test_without_windows_rows_still_count() -> None:
+    """Rules can be switched off one by one."""
+    circuit = Circuit(window=None)
+
+    circuit.run(*[S, F] * 50, F, F, F, F)
+
+    assert "5 failures in a row" == circuit.changes[0].cause

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_instrument.policies.budget import Budget
+from fakes import World, answers, service_settings
+from resilience_instrument.policies.budget import (
+    Budget,
+    QuotaBudget,
+    TokenBudget,
+    budget_for,
+)
 
 
 def drain(budget: Budget, now: float, limit: int = 5000) -> int:
@@ -142,3 +152,180 @@ def test_retries_never_exceed_reserve_and_share(
         paying = sum(1 for moment in calls if moment > now - 20.0)
         assert recent <= minimum * 10.0 + ratio * paying + 1e-9
         assert 0.0 <= budget.ratio_left(now) <= 1.0
+
+
+def test_deposits_take_no_lock() -> None:
+    """Within a second of the last look a call pays by one addition."""
+    budget = Budget(1.0, 0.0, 10.0)
+    budget.deposit(1000.0)
+
+    with budget._lock:
+        budget.deposit(1000.5)
+
+    assert 2 == drain(budget, 1000.5)
+
+
+def test_deposits_are_paid_into_the_second_they_were_made_in() -> None:
+    """What was only added up enters the window before time moves on."""
+    for last, left in ((1009.9, 2), (1010.0, 0)):
+        budget = Budget(1.0, 0.0, 10.0)
+        budget.deposit(1000.0)
+        budget.deposit(1000.9)
+
+        assert left == drain(budget, last)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("finagle", Budget), ("grpc", TokenBudget), ("aws", QuotaBudget)],
+)
+def test_the_settings_say_how_the_budget_is_kept(mode: str, kind: type) -> None:
+    """One of three ways; the first is the default."""
+    settings = dataclasses.replace(
+        service_settings().retry,
+        budget_mode=mode,  # type: ignore[arg-type]
+    )
+
+    assert kind is type(budget_for(settings))
+    assert Budget is type(budget_for(service_settings().retry))
+
+
+def test_tokens_allow_retries_above_half() -> None:
+    """Four failures allow, the fifth and sixth deny; eleven successes allow again."""
+    budget = TokenBudget(10, 0.1)
+    allowed = []
+    for _ in range(6):
+        budget.settle(1, success=False)
+        allowed.append(budget.withdraw(1000.0))
+    assert [True, True, True, True, False, False] == allowed
+
+    for _ in range(10):
+        budget.settle(1, success=True)
+    assert not budget.withdraw(1000.0)
+    budget.settle(1, success=True)
+
+    assert budget.withdraw(1000.0)
+    assert 0.51 == budget.ratio_left(1000.0)
+
+
+def test_one_success_above_half_is_enough() -> None:
+    """From exactly half a single success allows retries again."""
+    budget = TokenBudget(10, 0.1)
+    for _ in range(5):
+        budget.settle(1, success=False)
+    assert not budget.withdraw(1000.0)
+
+    budget.settle(1, success=True)
+
+    assert budget.withdraw(1000.0)
+
+
+def test_tokens_end_at_nothing_and_at_all() -> None:
+    """However long an outage or a good time was."""
+    budget = TokenBudget(10, 0.1)
+    budget.deposit(1000.0)
+    for _ in range(100):
+        budget.settle(1, success=False)
+    assert 0.0 == budget.ratio_left(1000.0)
+    for _ in range(200):
+        budget.settle(1, success=True)
+    assert 1.0 == budget.ratio_left(1000.0)
+
+
+@pytest.mark.parametrize(("cost", "retries"), [(5, 100), (10, 50), (14, 35)])
+def test_a_quota_is_used_up(cost: int, retries: int) -> None:
+    """500 are a hundred retries, fifty after timeouts, or 35 at 14 with 10 left."""
+    budget = QuotaBudget(500, 5, cost)
+
+    taken = 0
+    while budget.withdraw(1000.0, timeout=True):
+        taken += 1
+
+    assert retries == taken
+    assert (500 - cost * retries) / 500 == budget.ratio_left(1000.0)
+
+
+def test_a_quota_is_refilled_by_successes() -> None:
+    """A retry that succeeds gives back what it took, a first attempt one."""
+    budget = QuotaBudget(500, 5, 10)
+    budget.deposit(1000.0)
+    while budget.withdraw(1000.0):
+        pass
+
+    for _ in range(4):
+        budget.settle(1, success=True)
+        budget.settle(2, success=False)
+    assert not budget.withdraw(1000.0)
+    budget.settle(1, success=True)
+    assert budget.withdraw(1000.0)
+    budget.settle(2, success=True)
+    assert budget.withdraw(1000.0)
+
+    for _ in range(200):
+        budget.settle(3, success=True)
+    assert 1.0 == budget.ratio_left(1000.0)
+
+
+@pytest.mark.parametrize("budget", [TokenBudget(10, 0.1), QuotaBudget(500, 5, 10)])
+def test_a_child_starts_with_all_it_may_have(budget: TokenBudget) -> None:
+    """After a fork tokens and quota are whole, and no lock is held."""
+    for _ in range(200):
+        budget.withdraw(1000.0)
+        budget.settle(1, success=False)
+    budget._lock.acquire()
+
+    budget.renew_lock()
+
+    budget.settle(1, success=True)
+    assert 1.0 == budget.ratio_left(1000.0)
+
+
+@pytest.mark.slow
+def test_a_total_outage_costs_a_fifth_more() -> None:
+    """10,000 calls in ten seconds, all failing thrice if they might: 2,010 retries."""
+    settings = service_settings(BREAKER_CONSECUTIVE="off", BREAKER_FAILURE_RATE="off")
+    world = World(settings)
+    io = world.script(answers(503))
+    sent = 0
+
+    for number in range(10_000):
+        world.clock.now = 1000.0 + number / 1000.0
+        io = world.script(answers(503))
+        io.sleep = nothing  # type: ignore[method-assign]
+        world.call(io)
+        sent += len(io.attempts)
+
+    assert 2010 == sent - 10_000
+    assert 1.201 == sent / 10_000
+
+
+async def nothing(seconds: float) -> None:
+    """Wait for nobody: ten thousand callers wait at the same time."""
+    del seconds
+
+
+def test_the_budget_is_spent_before_anybody_pauses() -> None:
+    """A thousand calls fail at once: 210 of them pause, not all."""
+    budget = Budget(0.2, 1.0, 10.0)
+    for _ in range(1000):
+        budget.deposit(1000.0)
+
+    assert 210 == sum(budget.withdraw(1000.0) for _ in range(1000))
+
+
+def test_no_deposit_is_lost_between_threads() -> None:
+    """Four threads pay at once; all that they paid is there."""
+    budget = Budget(1.0, 0.0, 10.0)
+    budget.deposit(1000.0)
+
+    def pay() -> None:
+        for _ in range(25_000):
+            budget.deposit(1000.0)
+
+    threads = [threading.Thread(target=pay) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 100_001 == budget._calls

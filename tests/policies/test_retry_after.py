@@ -70,3 +70,39 @@ def test_no_header_raises(value: str, date: str | None) -> None:
     found = retry_after.parse(value, date, NOON_WALL)
 
     assert found is None or found > 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "retry-after-ms",
+        "x-ms-retry-after-ms",
+        "x-amz-retry-after",
+        "grpc-retry-pushback-ms",
+    ],
+)
+def test_milliseconds_are_read_where_a_service_sends_them(name: str) -> None:
+    """They are exact, so they come before the seconds of the standard header."""
+    headers = {name: "1500", "retry-after": "60"}
+
+    assert 1.5 == retry_after.asked(headers, NOON_WALL)
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "soon", ""])
+def test_bad_milliseconds_are_ignored(text: str) -> None:
+    """Then the standard header counts."""
+    headers = {"retry-after-ms": text, "retry-after": "60"}
+
+    assert 60.0 == retry_after.asked(headers, NOON_WALL)
+
+
+def test_an_answer_that_asks_for_nothing() -> None:
+    """Most answers have none of these headers."""
+    assert retry_after.asked({"date": NOON}, NOON_WALL) is None
+
+
+def test_a_date_header_is_found() -> None:
+    """The answer's own date is the base of a date."""
+    headers = {"retry-after": NOON_AND_TEN, "date": NOON}
+
+    assert 10.0 == retry_after.asked(headers, NOON_WALL + 3600.0)

@@ -43,10 +43,79 @@ BUDGET: Final = 0.2
 BUDGET_MIN: Final = 1.0
 BUDGET_WINDOW: Final = 10.0
 
+# gRPC proposal A6's example: ten tokens, a tenth back for each success.
+BUDGET_TOKENS: Final = 10
+BUDGET_TOKEN_RATIO: Final = 0.1
+
+# AWS's SDKs in standard mode: a quota of 500, 5 for a retry, 10 after a timeout.
+BUDGET_QUOTA: Final = 500
+BUDGET_COST: Final = 5
+BUDGET_TIMEOUT_COST: Final = 10
+
+# -- bulkhead (off unless a limit is set) -------------------------------------
+
+# Netflix's concurrency-limits learns up to 200.
+LIMIT_MAX: Final = 200
+
+# -- throttle (off unless asked for) ------------------------------------------
+
+# Google's SRE book, "Handling Overload": twice what is accepted, over two minutes.
+THROTTLE_MULTIPLIER: Final = 2.0
+THROTTLE_WINDOW: Final = 120.0
+
+# Fewer calls say nothing; one in ten still finds out whether it is over.
+THROTTLE_MIN_CALLS: Final = 10
+THROTTLE_CAP: Final = 0.9
+
+# -- adaptive timeout (shown, not acting) -------------------------------------
+
+# Half as much again as what 99 of 100 need, over five minutes: a rule of thumb that
+# operators set timeouts by.
+ADAPTIVE_QUANTILE: Final = 0.99
+ADAPTIVE_FACTOR: Final = 1.5
+ADAPTIVE_WINDOW: Final = 300.0
+
+# Below a hundred the 99th percentile is just the slowest.
+ADAPTIVE_MIN_SAMPLES: Final = 100
+
+# Pauses of garbage collectors and lost packets take a quarter of a second.
+ADAPTIVE_FLOOR: Final = 0.25
+ADAPTIVE_FLOOR_SHARE: Final = 0.05
+ADAPTIVE_EVERY: Final = 10.0
+ADAPTIVE_MAX_DECREASE: Final = 0.2
+
+# One in ten cut, or three in a row, is no tail: the service has become slower.
+ADAPTIVE_VALVE_SHARE: Final = 0.1
+ADAPTIVE_VALVE_WINDOW: Final = 10.0
+ADAPTIVE_VALVE_ROW: Final = 3
+ADAPTIVE_VALVE_FOR: Final = 60.0
+
+# -- hedging (off unless asked for) -------------------------------------------
+
+# Dean and Barroso, "The Tail at Scale": past the 95th percentile, 5 % more load.
+HEDGE_QUANTILE: Final = 0.95
+HEDGE_MIN_SAMPLES: Final = 100
+HEDGE_FLOOR: Final = 0.01
+
 # -- breaker ----------------------------------------------------------------
 
 # Five in a row: pybreaker's and Envoy's default.
 CONSECUTIVE: Final = 5
+
+# Half of at least twenty in half a minute: Hystrix's numbers over Polly's window.
+# Sees the outage of one server among several, which is never a row of failures.
+FAILURE_RATE: Final = 0.5
+WINDOW: Final = 30.0
+MIN_CALLS: Final = 20
+
+# Where slow attempts are looked at (nowhere unless asked for): resilience4j has a
+# rate of 1.0, which never trips; these notice before everything is slow.
+SLOW_RATE: Final = 0.8
+SLOW_SHARE_OF_READ: Final = 0.8
+
+# Where traffic comes back step by step (nowhere unless asked for): ten steps over
+# fifteen seconds, joylive-agent's recovery.
+RAMP_STEP: Final = 1.5
 
 # Half a minute, doubled once if the service does not come back; a fifth of
 # chance keeps many clients from probing in the same second.
@@ -60,7 +129,8 @@ PROBES: Final = 1
 SUCCESSES_TO_CLOSE: Final = 2
 
 # A probe that says nothing for as long as an attempt may take has lost its turn.
-PROBE_LEASE: Final = 10.0
+# That time follows the read timeout; this is the least of it.
+PROBE_LEASE_LEAST: Final = 5.0
 
 # -- metrics ----------------------------------------------------------------
 

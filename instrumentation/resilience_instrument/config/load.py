@@ -8,11 +8,12 @@ which says the key, the value and what would do.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from resilience_instrument.config import defaults
 from resilience_instrument.config.model import (
     AgentSettings,
+    BreakerMode,
     BreakerSettings,
     RetrySettings,
     ServiceSettings,
@@ -32,7 +33,8 @@ def from_environment(environ: Mapping[str, str]) -> AgentSettings:
             another.
     """
     read = _Reader(environ)
-    settings = ServiceSettings(_timeouts(read), _retry(read), _breaker(read))
+    timeouts = _timeouts(read)
+    settings = ServiceSettings(timeouts, _retry(read), _breaker(read, timeouts))
     _check_together(settings)
     disabled = environ.get("RESILIENCE_DISABLE", "")
     return AgentSettings(
@@ -65,34 +67,56 @@ def _retry(read: _Reader) -> RetrySettings:
     )
 
 
-def _breaker(read: _Reader) -> BreakerSettings:
+def _breaker(read: _Reader, timeout: Timeouts) -> BreakerSettings:
     open_for = read.seconds("BREAKER_OPEN_FOR", defaults.OPEN_FOR)
+    attempt = timeout.read or defaults.READ
+    slow_rate = read.share("BREAKER_SLOW_RATE", None)
+    slow_after = attempt * defaults.SLOW_SHARE_OF_READ
     return BreakerSettings(
-        read.whole("BREAKER_CONSECUTIVE", defaults.CONSECUTIVE, least=1),
+        read.optional_whole("BREAKER_CONSECUTIVE", defaults.CONSECUTIVE),
         open_for,
         read.seconds("BREAKER_OPEN_MAX", max(open_for, defaults.OPEN_MAX)),
         defaults.OPEN_GROWTH,
         read.number("BREAKER_OPEN_JITTER", defaults.OPEN_JITTER, most=1.0),
         read.whole("BREAKER_PROBES", defaults.PROBES, least=1),
         read.whole("BREAKER_SUCCESSES_TO_CLOSE", defaults.SUCCESSES_TO_CLOSE, least=1),
-        read.seconds("BREAKER_PROBE_LEASE", defaults.PROBE_LEASE),
+        read.seconds("BREAKER_PROBE_LEASE", max(defaults.PROBE_LEASE_LEAST, attempt)),
+        read.share("BREAKER_FAILURE_RATE", defaults.FAILURE_RATE),
+        # A window that holds less than two attempts sees no rate.
+        read.seconds("BREAKER_WINDOW", max(defaults.WINDOW, 2.0 * attempt)),
+        read.whole("BREAKER_MIN_CALLS", defaults.MIN_CALLS, least=1),
+        read.optional_whole("BREAKER_COUNT_WINDOW", None),
+        read.optional_whole("BREAKER_COUNT_FAILURES", None),
+        slow_rate,
+        read.seconds("BREAKER_SLOW_AFTER", slow_after) if slow_rate else None,
+        read.switch("BREAKER_SLOW_INFLIGHT", default=False),
+        read.whole("BREAKER_RAMP_STEPS", 0, least=0),
+        read.seconds("BREAKER_RAMP_STEP", defaults.RAMP_STEP),
+        read.choice("BREAKER_MODE", get_args(BreakerMode)),
     )
 
 
 def _check_together(settings: ServiceSettings) -> None:
     timeout, breaker = settings.timeout, settings.breaker
-    if (timeout.read or 0.0) > (timeout.total or math.inf):
-        message = (
-            f"RESILIENCE_TIMEOUT_READ={timeout.read:g} is longer than"
-            f" RESILIENCE_TIMEOUT_TOTAL={timeout.total:g}: raise the total"
-        )
-        raise ConfigError(message)
-    if breaker.open_max < breaker.open_for:
-        message = (
-            f"RESILIENCE_BREAKER_OPEN_MAX={breaker.open_max:g} is shorter than"
-            f" RESILIENCE_BREAKER_OPEN_FOR={breaker.open_for:g}: raise the maximum"
-        )
-        raise ConfigError(message)
+    read, total = timeout.read or 0.0, timeout.total or math.inf
+    window, most = breaker.window or math.inf, breaker.count_failures or 0
+    contradictions = {
+        f"RESILIENCE_TIMEOUT_READ={read:g} is longer than"
+        f" RESILIENCE_TIMEOUT_TOTAL={total:g}: raise the total": read > total,
+        f"RESILIENCE_BREAKER_OPEN_MAX={breaker.open_max:g} is shorter than"
+        f" RESILIENCE_BREAKER_OPEN_FOR={breaker.open_for:g}: raise the maximum": (
+            breaker.open_max < breaker.open_for
+        ),
+        f"RESILIENCE_BREAKER_WINDOW={window:g} is shorter than two attempts of"
+        f" RESILIENCE_TIMEOUT_READ={read:g}: raise the window": window < 2.0 * read,
+        f"RESILIENCE_BREAKER_COUNT_FAILURES={most} is more than"
+        f" RESILIENCE_BREAKER_COUNT_WINDOW={breaker.count_window}: raise the window": (
+            most > (breaker.count_window or 0)
+        ),
+    }
+    for message, holds in contradictions.items():
+        if holds:
+            raise ConfigError(message)
 
 
 def _ports(text: str | None) -> range:
@@ -112,6 +136,9 @@ def _ports(text: str | None) -> range:
         )
         raise ConfigError(message)
     return range(low, high + 1)
+
+
+Word = TypeVar("Word")
 
 
 class _Reader:
@@ -148,6 +175,50 @@ class _Reader:
         if text.strip().isdecimal() and least <= int(text) <= most:
             return int(text)
         raise self._error(key, f"use a whole number from {least} to {most}")
+
+    def optional_whole(self, key: str, default: int | None) -> int | None:
+        """Read a whole number of at least 1, or `off`."""
+        if self._is_off(key):
+            return None
+        if default is None and self._text(key) is None:
+            return None
+        return self.whole(key, default or 0, least=1)
+
+    def share(self, key: str, default: float | None) -> float | None:
+        """Read a share above 0 and up to 1, or `off`."""
+        if self._is_off(key):
+            return None
+        if default is None and self._text(key) is None:
+            return None
+        value = self.number(key, default or 0.0, most=1.0)
+        if value <= 0:
+            raise self._error(key, "use a share above 0, or off")
+        return value
+
+    def switch(self, key: str, *, default: bool) -> bool:
+        """Read `1` or `0`."""
+        text = self._text(key)
+        if text is None:
+            return default
+        if text not in {"0", "1"}:
+            raise self._error(key, "use 1 or 0")
+        return text == "1"
+
+    def choice(self, key: str, words: tuple[Word, ...]) -> Word:
+        """Read one of `words`, of which the first is the default."""
+        text = self._text(key)
+        if text is None:
+            return words[0]
+        for word in words:
+            if word == text:
+                return word
+        raise self._error(key, f"use one of {', '.join(map(str, words))}")
+
+    def _text(self, key: str) -> str | None:
+        return self._environ.get(f"RESILIENCE_{key}")
+
+    def _is_off(self, key: str) -> bool:
+        return self._text(key) == "off"
 
     def _error(self, key: str, fix: str) -> ConfigError:
         name = f"RESILIENCE_{key}"

@@ -8,7 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Jitter: TypeAlias = Literal["full"]
+from resilience_instrument.config import defaults
+
+Jitter: TypeAlias = Literal[
+    "full", "equal", "decorrelated", "proportional", "fixed", "immediate"
+]
+"""What chance makes of a pause; see `policies/backoff.py`."""
+
+BudgetMode: TypeAlias = Literal["finagle", "grpc", "aws"]
+"""How a retry budget is kept; see `policies/budget.py`."""
+
+LimitMode: TypeAlias = Literal["off", "aimd", "gradient2"]
+"""Whether and how a limit of concurrency is learnt; see `policies/limit.py`."""
+
+AdaptiveMode: TypeAlias = Literal["observe", "enforce", "off"]
+"""Work the adaptive timeout out and only show it; let it act; do without."""
+
+BreakerMode: TypeAlias = Literal["enforce", "shadow", "forced_open", "disabled"]
+"""Act; look on and count what would be refused; refuse all; let all through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,19 @@ class RetrySettings:
         budget: Retries per call that may be added, on average (0.2 is 20 %).
         budget_min: Retries a second that are allowed whatever the traffic.
         budget_window: Seconds over which the budget is kept.
+        jitter: What chance makes of a pause.
+        max_elapsed: Seconds after the call's begin at which no attempt starts any
+            more; None for no limit but the deadline.
+        on_statuses: Statuses that are tried again, and no others; None for those of
+            the library's room.
+        on_errors: Names of error classes that are tried again.
+        except_errors: Names of error classes that never are.
+        budget_mode: How the budget is kept. The fields above are for `finagle`.
+        budget_tokens: For `grpc`: tokens at most; below half nobody retries.
+        budget_token_ratio: For `grpc`: part of a token that a success gives back.
+        budget_quota: For `aws`: what retries may use up.
+        budget_cost: For `aws`: what a retry uses up.
+        budget_timeout_cost: For `aws`: what a retry after a timeout uses up.
     """
 
     max_attempts: int
@@ -51,11 +81,25 @@ class RetrySettings:
     budget: float
     budget_min: float
     budget_window: float
+    jitter: Jitter = "full"
+    max_elapsed: float | None = None
+    on_statuses: frozenset[int] | None = None
+    on_errors: frozenset[str] = frozenset()
+    except_errors: frozenset[str] = frozenset()
+    budget_mode: BudgetMode = "finagle"
+    budget_tokens: int = defaults.BUDGET_TOKENS
+    budget_token_ratio: float = defaults.BUDGET_TOKEN_RATIO
+    budget_quota: int = defaults.BUDGET_QUOTA
+    budget_cost: int = defaults.BUDGET_COST
+    budget_timeout_cost: int = defaults.BUDGET_TIMEOUT_COST
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
     """When a circuit opens, for how long, and what closes it.
+
+    It opens as soon as one of its rules is met; None switches a rule off. A share
+    is met when it is reached: 10 failures in 20 attempts are a rate of 0.5.
 
     Attributes:
         consecutive: Failed attempts in a row that open it.
@@ -66,9 +110,21 @@ class BreakerSettings:
         probes: Attempts let through at once while it is half open.
         successes_to_close: Probes in a row that must succeed.
         probe_lease: Seconds after which a probe without an answer loses its place.
+        failure_rate: Share of failures in a window that opens it.
+        window: Seconds over which shares are looked at.
+        min_calls: Attempts in a window below which no share means anything.
+        count_window: Attempts over which shares are looked at as well.
+        count_failures: Failures among these that open it, however few there are.
+        slow_rate: Share of slow attempts in a window that opens it.
+        slow_after: Seconds from which on an attempt is slow.
+        slow_inflight: Whether attempts are slow before they have ended.
+        ramp_steps: Steps in which a closed circuit gets its traffic back; 0 for all
+            at once.
+        ramp_step: Seconds that each of these steps lasts.
+        mode: Whether it acts.
     """
 
-    consecutive: int
+    consecutive: int | None
     open_for: float
     open_max: float
     open_growth: float
@@ -76,6 +132,107 @@ class BreakerSettings:
     probes: int
     successes_to_close: int
     probe_lease: float
+    failure_rate: float | None = defaults.FAILURE_RATE
+    window: float | None = defaults.WINDOW
+    min_calls: int = defaults.MIN_CALLS
+    count_window: int | None = None
+    count_failures: int | None = None
+    slow_rate: float | None = None
+    slow_after: float | None = None
+    slow_inflight: bool = False
+    ramp_steps: int = 0
+    ramp_step: float = defaults.RAMP_STEP
+    mode: BreakerMode = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadSettings:
+    """How many attempts may be under way at once.
+
+    Attributes:
+        limit: How many, or where learning it starts; None for no bulkhead.
+        queue: How many may wait for a place.
+        wait: Seconds for which one waits.
+        adaptive: Whether and how the limit is learnt.
+        limit_max: Where learning it ends.
+    """
+
+    limit: int | None = None
+    queue: int = 0
+    wait: float = 0.0
+    adaptive: LimitMode = "off"
+    limit_max: int = defaults.LIMIT_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleSettings:
+    """How the client holds calls back from an overloaded service.
+
+    Attributes:
+        enabled: Whether it does.
+        multiplier: Calls that are sent for each that is accepted.
+        window: Seconds that are looked back.
+        min_calls: Calls below which nothing is held back.
+        cap: The highest share that is held back.
+    """
+
+    enabled: bool = False
+    multiplier: float = defaults.THROTTLE_MULTIPLIER
+    window: float = defaults.THROTTLE_WINDOW
+    min_calls: int = defaults.THROTTLE_MIN_CALLS
+    cap: float = defaults.THROTTLE_CAP
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveSettings:
+    """How the adaptive timeout follows what attempts really take.
+
+    Attributes:
+        mode: Whether it is shown, acts, or is not worked out.
+        quantile: The share of attempts that must fit in.
+        factor: What their longest duration is multiplied by.
+        window: Seconds that are looked back.
+        min_samples: Attempts below which the configured timeout holds.
+        floor: Seconds, the least it becomes.
+        floor_share: The least it becomes as a share of the configured timeout.
+        every: Seconds between two changes.
+        max_decrease: Share by which it falls at most at once.
+        valve_share: Share of timeouts above which it stands aside.
+        valve_window: Seconds over which this share is looked at.
+        valve_row: Timeouts in a row at which it stands aside.
+        valve_for: Seconds for which it stands aside.
+    """
+
+    mode: AdaptiveMode = "observe"
+    quantile: float = defaults.ADAPTIVE_QUANTILE
+    factor: float = defaults.ADAPTIVE_FACTOR
+    window: float = defaults.ADAPTIVE_WINDOW
+    min_samples: int = defaults.ADAPTIVE_MIN_SAMPLES
+    floor: float = defaults.ADAPTIVE_FLOOR
+    floor_share: float = defaults.ADAPTIVE_FLOOR_SHARE
+    every: float = defaults.ADAPTIVE_EVERY
+    max_decrease: float = defaults.ADAPTIVE_MAX_DECREASE
+    valve_share: float = defaults.ADAPTIVE_VALVE_SHARE
+    valve_window: float = defaults.ADAPTIVE_VALVE_WINDOW
+    valve_row: int = defaults.ADAPTIVE_VALVE_ROW
+    valve_for: float = defaults.ADAPTIVE_VALVE_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSettings:
+    """When a second attempt is sent beside one that is slow.
+
+    Attributes:
+        enabled: Whether any is.
+        quantile: The share of attempts that are not slow.
+        min_samples: Attempts below which nobody knows what slow is.
+        floor: Seconds, the least that the first attempt has for itself.
+    """
+
+    enabled: bool = False
+    quantile: float = defaults.HEDGE_QUANTILE
+    min_samples: int = defaults.HEDGE_MIN_SAMPLES
+    floor: float = defaults.HEDGE_FLOOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +242,10 @@ class ServiceSettings:
     timeout: Timeouts
     retry: RetrySettings
     breaker: BreakerSettings
+    bulkhead: BulkheadSettings = BulkheadSettings()
+    throttle: ThrottleSettings = ThrottleSettings()
+    adaptive: AdaptiveSettings = AdaptiveSettings()
+    hedge: HedgeSettings = HedgeSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,56 @@
 """The circuit breaker: refuse calls to a service that is down until it is back.
 
-It counts failed attempts in a row. It never calls, waits, logs or reads a clock:
-the time comes in with every question, and a change of state goes out as data.
-One lock guards a few lines and is never held across anybody else's code.
-
-    closed --N failures in a row--> open --time is up--> half_open
-    half_open --a probe fails--> open        half_open --S succeed--> closed
+It never calls, waits, logs or reads a clock: the time comes in with every question,
+and a change of state goes out as data. Which way leads to which state stands in
+`transitions`, when to open in `ledger`; here is what callers may do meanwhile.
 
 Every change of state starts a new generation. What an attempt of an older
 generation reports is stale and moves nothing.
+
+One lock guards a few lines and is never held across anybody else's code. A closed
+circuit that has seen no failure is asked and told without it: two flags say so, and
+successes are counted by one addition that nothing can interrupt under the global
+interpreter lock. They enter the ledger with the next attempt that takes the lock.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.events import Transition
+from resilience_instrument.policies.ledger import Cause, Ledger
+from resilience_instrument.policies.transitions import TRANSITIONS
 from resilience_instrument.verdict import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilience_instrument.config.model import BreakerSettings
+    from resilience_instrument.config.model import BreakerMode, BreakerSettings
     from resilience_instrument.events import State
+    from resilience_instrument.policies.transitions import Event
+
+# Without the global interpreter lock every question takes the breaker's own.
+_ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+_SUCCESS: Final = Evidence.SUCCESS
+_NEVER: Final = float("inf")
+_GHOST: Final = -1
 
 
 @final
 class Permit:
     """The right to make one attempt. It is used once: recorded or released."""
 
-    __slots__ = ("done", "generation", "issued", "probe")
+    __slots__ = ("counted", "done", "generation", "issued", "probe")
 
     def __init__(self, generation: int, issued: float, *, probe: bool) -> None:
         self.generation = generation
         self.issued = issued
         self.probe = probe
         self.done = False
+        self.counted = False
 
 
 class Rejection(NamedTuple):
@@ -45,13 +59,15 @@ class Rejection(NamedTuple):
     Attributes:
         retry_after: Seconds until the next probe may be let through, 0.0 where a
             probe is under way and its answer decides.
-        failures: Failures in a row that opened the circuit.
-        last_error: A word for the last of them.
+        failures: Failures in a row that opened the circuit, 0 if something else did.
+        last_error: A word for the last failure.
+        cause: Why the circuit opened, in words; empty if it was ordered to.
     """
 
     retry_after: float
     failures: int
     last_error: str
+    cause: str
 
 
 @final
@@ -65,20 +81,29 @@ class Breaker:
     """
 
     __slots__ = (
-        "_failures",
+        "_calm",
+        "_cause",
+        "_edge",
+        "_folded",
+        "_free",
         "_generation",
+        "_good",
+        "_inflight",
         "_last_error",
+        "_ledger",
         "_lock",
         "_openings",
         "_probes",
+        "_ramp_began",
         "_service",
         "_settings",
+        "_slow_after",
         "_state",
         "_successes",
-        "_trip_failures",
         "_uniform",
         "_until",
         "stale",
+        "would_reject",
     )
 
     def __init__(
@@ -88,25 +113,40 @@ class Breaker:
         uniform: Callable[[float, float], float],
     ) -> None:
         self._service = service
-        self._settings = settings
         self._uniform = uniform
         self._lock = threading.Lock()
         self._state: State = "closed"
         self._generation = 0
-        self._failures = 0
         self._successes = 0
         self._openings = 0
         self._until = 0.0
         self._probes: list[Permit] = []
-        self._trip_failures = 0
+        self._inflight: dict[Permit, None] = {}
+        self._ramp_began: float | None = None
+        self._cause = Cause("")
         self._last_error = ""
+        self._good = 0
+        self._folded = 0
+        self._ledger = Ledger(settings)
         self.stale = 0
+        """Results that came from an older generation."""
+        self.would_reject = 0
+        """Attempts that were let through only because it looks on (`shadow`)."""
+        self._adopt_locked(settings)
+
+    @property
+    def mode(self) -> BreakerMode:
+        """Whether it acts (`enforce`), looks on, or stays as it was ordered."""
+        return self._settings.mode
 
     def state(self, now: float) -> State:
         """Return the state as it is at `now`, computed: nobody has to call first.
 
         An open circuit whose time is up reads `half_open`, also without traffic.
         """
+        mode = self._settings.mode
+        if mode != "enforce":
+            return "open" if mode == "forced_open" else "closed"
         if self._state == "open" and now >= self._until:
             return "half_open"
         return self._state
@@ -115,40 +155,25 @@ class Breaker:
         """Ask for one attempt at `now`.
 
         Returns:
-            A permit or a rejection, and the transition to half-open if this very
-            question caused it.
+            A permit or a rejection, and the transition if this very question
+            caused one.
         """
         # Read in this order, a permit of a circuit that opens meanwhile is stale.
         generation = self._generation
-        if self._state == "closed":
+        if self._free:
             return Permit(generation, now, probe=False), None
         with self._lock:
             return self._acquire_locked(now)
 
-    def _acquire_locked(
-        self, now: float
-    ) -> tuple[Permit | Rejection, Transition | None]:
-        transition = None
-        if self._state == "closed":
-            return Permit(self._generation, now, probe=False), None
-        if self._state == "open":
-            if now < self._until:
-                return self._rejection_locked(self._until - now), None
-            transition = self._enter_locked("half_open")
-        self._expire_probes_locked(now)
-        if len(self._probes) >= self._settings.probes:
-            return self._rejection_locked(0.0), transition
-        permit = Permit(self._generation, now, probe=True)
-        self._probes.append(permit)
-        return permit, transition
-
-    def record(
+    def record(  # noqa: PLR0913 - what an attempt can say
         self,
         permit: Permit,
         evidence: Evidence,
         now: float,
         reason: str = "",
         retry_after: float | None = None,
+        *,
+        slow: bool = False,
     ) -> Transition | None:
         """Take what the attempt of `permit` said, and say if the state changed.
 
@@ -158,69 +183,217 @@ class Breaker:
             now: The monotonic time at which it ended.
             reason: A short word for the failure.
             retry_after: Seconds the service asked to be left alone.
+            slow: Whether it was slow whatever it took: a timeout is.
         """
+        if (
+            self._calm
+            and evidence is _SUCCESS
+            and permit.generation == self._generation
+            and now < self._edge
+            and now - permit.issued < self._slow_after
+        ):
+            if not permit.done:
+                permit.done = True
+                self._good += 1
+            return None
         with self._lock:
             if permit.done:
                 return None
-            permit.done = True
-            if permit.generation != self._generation:
-                self.stale += 1
+            self._finish_locked(permit)
+            if not self._is_current_locked(permit):
                 return None
+            slow = slow or now - permit.issued >= self._slow_after
             if permit.probe:
-                if permit not in self._probes:
-                    self.stale += 1
-                    return None
-                self._probes.remove(permit)
-                return self._record_probe_locked(evidence, now, reason, retry_after)
-            return self._record_closed_locked(evidence, now, reason, retry_after)
+                change = self._record_probe_locked(
+                    evidence, now, reason, retry_after, slow=slow
+                )
+            else:
+                change = self._record_closed_locked(
+                    permit, evidence, now, reason, retry_after, slow=slow
+                )
+            return self._told_locked(change)
 
     def release(self, permit: Permit) -> None:
         """Hand the permit back unused: the attempt counts as nothing."""
         with self._lock:
             if not permit.done:
-                permit.done = True
+                self._finish_locked(permit)
                 if permit in self._probes:
                     self._probes.remove(permit)
 
     def refuses(self, now: float) -> bool:
         """Tell whether an attempt at `now` would be refused. It changes nothing."""
+        mode = self._settings.mode
+        if mode != "enforce":
+            return mode == "forced_open"
         return self._state == "open" and now < self._until
 
+    def reconfigure(self, settings: BreakerSettings, now: float) -> None:
+        """Go on by other settings: nothing that was seen is forgotten.
+
+        An open circuit stays open as long as it was told.
+        """
+        with self._lock:
+            self._fold_locked(now)
+            self._ledger = self._ledger.reconfigured(settings, now)
+            self._adopt_locked(settings)
+
     def renew_lock(self) -> None:
-        """Replace the lock and forget probes, in a child that was just forked."""
+        """Start afresh in a child that was just forked, but keep an open circuit.
+
+        Assignments only: the lock may be held by a thread that is not here.
+        """
         self._lock = threading.Lock()
         self._generation += 1
         self._probes = []
+        self._inflight = {}
+        self._successes = 0
+        self._folded = self._good
+        self._ledger = Ledger(self._settings)
+        self._adopt_locked(self._settings)
 
-    # -- under the lock -----------------------------------------------------
+    # -- under the lock: asking ---------------------------------------------
 
-    def _record_closed_locked(
-        self, evidence: Evidence, now: float, reason: str, retry_after: float | None
+    def _acquire_locked(
+        self, now: float
+    ) -> tuple[Permit | Rejection, Transition | None]:
+        mode = self._settings.mode
+        if mode == "disabled":
+            return Permit(_GHOST, now, probe=False), None
+        if mode == "forced_open":
+            return Rejection(0.0, 0, "", ""), None
+        answer, change = self._answer_locked(now)
+        if mode == "shadow" and isinstance(answer, Rejection):
+            self.would_reject += 1
+            answer = Permit(_GHOST, now, probe=False)
+        return answer, self._told_locked(change)
+
+    def _answer_locked(
+        self, now: float
+    ) -> tuple[Permit | Rejection, Transition | None]:
+        change = self._look_after_overdue_locked(now)
+        if self._state == "closed":
+            return self._admit_locked(now), None
+        if self._state == "open":
+            if now < self._until:
+                return self._rejection_locked(self._until - now), change
+            change = self._go_locked("time_is_up", now)
+        lease = self._settings.probe_lease
+        self._probes = [p for p in self._probes if now - p.issued < lease]
+        if len(self._probes) >= self._settings.probes:
+            return self._rejection_locked(0.0), change
+        permit = Permit(self._generation, now, probe=True)
+        self._probes.append(permit)
+        return permit, change
+
+    def _admit_locked(self, now: float) -> Permit | Rejection:
+        """Let one through a closed circuit, by chance while it recovers."""
+        began, settings = self._ramp_began, self._settings
+        if began is not None:
+            step = int((now - began) / settings.ramp_step)
+            if step >= settings.ramp_steps:
+                self._ramp_began = None
+                self._raise_flags_locked()
+            elif self._uniform(0.0, 1.0) >= (step + 1) / settings.ramp_steps:
+                return self._rejection_locked(
+                    began + (step + 1) * settings.ramp_step - now
+                )
+        permit = Permit(self._generation, now, probe=False)
+        if settings.slow_inflight:
+            self._inflight[permit] = None
+        return permit
+
+    def _look_after_overdue_locked(self, now: float) -> Transition | None:
+        """Count attempts that are slow though they have not ended: once each."""
+        change = None
+        while self._inflight:
+            permit = next(iter(self._inflight))
+            if now - permit.issued < self._slow_after:
+                break
+            del self._inflight[permit]
+            if permit.generation == self._generation:
+                permit.counted = True
+                self._fold_locked(now)
+                self._ledger.add_overdue()
+                change = self._open_if_due_locked(now, None) or change
+        return change
+
+    def _rejection_locked(self, retry_after: float) -> Rejection:
+        cause = self._cause
+        return Rejection(retry_after, cause.row, self._last_error, cause.text)
+
+    # -- under the lock: telling --------------------------------------------
+
+    def _finish_locked(self, permit: Permit) -> None:
+        permit.done = True
+        self._inflight.pop(permit, None)
+
+    def _is_current_locked(self, permit: Permit) -> bool:
+        """Tell whether the permit's result still counts, and count it if not."""
+        if permit.generation == _GHOST:
+            return False
+        current = permit.generation == self._generation
+        if current and permit.probe:
+            current = permit in self._probes
+        if not current:
+            self.stale += 1
+        return current
+
+    def _record_closed_locked(  # noqa: PLR0913 - as `record`
+        self,
+        permit: Permit,
+        evidence: Evidence,
+        now: float,
+        reason: str,
+        retry_after: float | None,
+        *,
+        slow: bool,
     ) -> Transition | None:
-        if evidence is Evidence.SUCCESS:
-            self._failures = 0
-        elif evidence is Evidence.FAILURE:
-            self._failures += 1
+        if evidence is Evidence.NEUTRAL:
+            return None
+        self._fold_locked(now)
+        if evidence is not _SUCCESS:
             self._last_error = reason
-            if self._failures >= self._settings.consecutive:
-                self._trip_failures = self._failures
-                return self._open_locked(now, retry_after)
-        return None
+        if permit.counted:
+            self._ledger.count_in_row(evidence)
+        else:
+            self._ledger.add(evidence, slow=slow)
+        change = self._look_after_overdue_locked(now)
+        return change or self._open_if_due_locked(now, retry_after)
 
     def _record_probe_locked(
-        self, evidence: Evidence, now: float, reason: str, retry_after: float | None
+        self,
+        evidence: Evidence,
+        now: float,
+        reason: str,
+        retry_after: float | None,
+        *,
+        slow: bool,
     ) -> Transition | None:
-        if evidence is Evidence.SUCCESS:
+        self._probes = [p for p in self._probes if not p.done]
+        if evidence is Evidence.NEUTRAL:
+            return None
+        if evidence is _SUCCESS and not slow:
             self._successes += 1
-            if self._successes >= self._settings.successes_to_close:
-                self._openings = 0
-                return self._enter_locked("closed")
-        elif evidence is not Evidence.NEUTRAL:
-            self._last_error = reason
-            return self._open_locked(now, retry_after)
-        return None
+            if self._successes < self._settings.successes_to_close:
+                return None
+            return self._go_locked("probes_succeeded", now)
+        self._last_error = "slow" if evidence is _SUCCESS else reason
+        return self._open_locked("probe_failed", now, retry_after)
 
-    def _open_locked(self, now: float, retry_after: float | None) -> Transition:
+    def _open_if_due_locked(
+        self, now: float, retry_after: float | None
+    ) -> Transition | None:
+        cause = self._ledger.cause() if self._state == "closed" else None
+        if cause is None:
+            self._raise_flags_locked()
+            return None
+        self._cause = cause
+        return self._open_locked("rule_met", now, retry_after)
+
+    def _open_locked(
+        self, event: Event, now: float, retry_after: float | None
+    ) -> Transition:
         settings = self._settings
         growth = settings.open_growth ** min(self._openings, 62)
         length = min(settings.open_max, settings.open_for * growth)
@@ -229,27 +402,51 @@ class Breaker:
             length = max(length, min(retry_after, settings.open_max))
         self._openings += 1
         self._until = now + length
-        return self._enter_locked("open", length)
+        return self._go_locked(event, now, length)
 
-    def _enter_locked(self, state: State, length: float = 0.0) -> Transition:
-        transition = Transition(
-            self._service,
-            self._state,
-            state,
-            self._trip_failures if state == "open" else 0,
-            self._last_error if state == "open" else "",
-            length,
-        )
-        self._state = state
+    def _go_locked(self, event: Event, now: float, length: float = 0.0) -> Transition:
+        """Go where the table says that `event` leads: a new generation."""
+        before, after = self._state, TRANSITIONS[self._state, event]
+        cause = self._cause if after == "open" else Cause("")
+        last_error = self._last_error if after == "open" else ""
+        self._state = after
         self._generation += 1
-        self._failures = 0
         self._successes = 0
         self._probes = []
-        return transition
+        self._ramp_began = None
+        if after == "closed":
+            self._openings = 0
+            self._folded = self._good
+            self._ledger = Ledger(self._settings)
+            if self._settings.ramp_steps:
+                self._ramp_began = now
+        self._raise_flags_locked()
+        return Transition(
+            self._service, before, after, cause.row, last_error, length, cause.text
+        )
 
-    def _expire_probes_locked(self, now: float) -> None:
-        lease = self._settings.probe_lease
-        self._probes = [p for p in self._probes if now - p.issued < lease]
+    def _told_locked(self, change: Transition | None) -> Transition | None:
+        """Return a change of state, unless nobody must see one."""
+        return change if self._settings.mode == "enforce" else None
 
-    def _rejection_locked(self, retry_after: float) -> Rejection:
-        return Rejection(retry_after, self._trip_failures, self._last_error)
+    def _fold_locked(self, now: float) -> None:
+        """Let the successes that were counted without the lock enter the ledger."""
+        good = self._good
+        self._ledger.add_good(good - self._folded, now)
+        self._folded = good
+
+    def _adopt_locked(self, settings: BreakerSettings) -> None:
+        self._settings = settings
+        slow = settings.slow_after
+        self._slow_after = _NEVER if slow is None else slow
+        self._raise_flags_locked()
+
+    def _raise_flags_locked(self) -> None:
+        """Say what may be done without the lock from now on."""
+        settings = self._settings
+        plain = self._state == "closed" and _ADDS_ARE_WHOLE
+        plain = plain and settings.mode in {"enforce", "shadow"}
+        plain = plain and not settings.slow_inflight
+        self._edge = self._ledger.edge
+        self._free = plain and self._ramp_began is None
+        self._calm = plain and self._ledger.is_spotless

@@ -1,0 +1,100 @@
+"""How long attempts took lately: quantiles over a sliding window.
+
+Durations fall into buckets that grow by two per cent. Each keeps the longest it has
+seen, so a quantile is a duration that really was, at most two per cent too long. What
+comes in is only appended; it is sorted in when a part of the window ends.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import bisect_left
+from collections import deque
+from itertools import accumulate
+from typing import Final, final
+
+_PARTS: Final = 10
+_GROWTH: Final = math.log(1.02)
+_SHORTEST: Final = 1e-6
+_MANY: Final = 2048
+
+
+@final
+class Latencies:
+    """The durations of one kind of attempts.
+
+    Args:
+        window: Seconds that are looked back.
+    """
+
+    __slots__ = ("_counts", "_edge", "_fresh", "_lock", "_width")
+
+    def __init__(self, window: float) -> None:
+        self._width = window / _PARTS
+        self.renew_lock()
+
+    def add(self, seconds: float, now: float) -> None:
+        """Take in one duration. Appending needs no lock."""
+        if now >= self._edge or len(self._fresh) >= _MANY:
+            with self._lock:
+                self._roll_locked(now)
+        self._fresh.append(seconds)
+
+    def quantile(self, share: float, least: int, now: float) -> float | None:
+        """Return the duration that `share` of all did not exceed (nearest rank).
+
+        Args:
+            share: 0.99 for the 99th percentile.
+            least: How many there must be; None is returned if there are fewer.
+            now: The monotonic time.
+        """
+        with self._lock:
+            self._roll_locked(now)
+            merged: dict[int, list[float]] = {}
+            for _, counts in self._counts:
+                for bucket, (count, longest) in counts.items():
+                    _put(merged, bucket, count, longest)
+        total = sum(count for count, _ in merged.values())
+        if total < max(1, least):
+            return None
+        # A share such as 0.99 is no binary fraction: 0.99 * 100 must not be 99.0...01.
+        rank = math.ceil(round(share * total, 6))
+        buckets = sorted(merged)
+        seen = list(accumulate(merged[bucket][0] for bucket in buckets))
+        return merged[buckets[bisect_left(seen, rank)]][1]
+
+    def renew_lock(self) -> None:
+        """Replace the lock and start afresh, in a child that was just forked."""
+        self._lock = threading.Lock()
+        self._fresh: list[float] = []
+        self._edge = -math.inf
+        # Part by part, newest last: bucket -> [how many, the longest].
+        self._counts: deque[tuple[int, dict[int, list[float]]]] = deque()
+
+    def _roll_locked(self, now: float) -> None:
+        entered = int(now // self._width)
+        if not self._counts:
+            self._counts.append((entered, {}))
+        newest, counts = self._counts[-1]
+        fresh, self._fresh = self._fresh, []
+        for seconds in fresh:
+            bucket = int(math.log(max(seconds, _SHORTEST)) // _GROWTH)
+            _put(counts, bucket, 1, seconds)
+        if entered > newest:
+            self._counts.append((entered, {}))
+            newest = entered
+        while self._counts[0][0] <= newest - _PARTS:
+            self._counts.popleft()
+        self._edge = (newest + 1) * self._width
+
+
+def _put(
+    counts: dict[int, list[float]], bucket: int, count: float, longest: float
+) -> None:
+    found = counts.get(bucket)
+    if found is None:
+        counts[bucket] = [count, longest]
+    else:
+        found[0] += count
+        found[1] = max(found[1], longest)

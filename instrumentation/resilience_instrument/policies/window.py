@@ -1,0 +1,134 @@
+"""What the last attempts came to: the last N of them, or those of the last seconds.
+
+A window holds marks. It keeps running totals, so that a rate costs a division, and
+it knows neither locks nor clocks: whoever owns it holds a lock and brings the time.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+GOOD: Final = 0
+FAILED: Final = 1
+SLOW: Final = 2
+"""Marks of an attempt; failed and slow may be combined."""
+
+BUCKETS: Final = 10
+"""Parts of a time window: it forgets a tenth of its length at a time."""
+
+
+@final
+class CountWindow:
+    """The last `size` attempts.
+
+    Args:
+        size: How many are kept.
+    """
+
+    __slots__ = ("_marks", "_next", "failures", "size", "slow", "total")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._marks = bytearray(size)
+        self._next = 0
+        self.total = 0
+        self.failures = 0
+        self.slow = 0
+
+    def add(self, mark: int, count: int = 1) -> None:
+        """Take in `count` attempts of one kind; as many of the oldest drop out."""
+        for _ in range(min(count, self.size)):
+            if self.total == self.size:
+                gone = self._marks[self._next]
+                self.failures -= gone & FAILED
+                self.slow -= (gone & SLOW) >> 1
+            else:
+                self.total += 1
+            self._marks[self._next] = mark
+            self._next = (self._next + 1) % self.size
+            self.failures += mark & FAILED
+            self.slow += (mark & SLOW) >> 1
+
+    def resized(self, size: int) -> CountWindow:
+        """Return a window of another size that remembers the newest attempts."""
+        other = CountWindow(size)
+        for age in range(self.total, 0, -1):
+            other.add(self._marks[(self._next - age) % self.size])
+        return other
+
+
+@final
+class TimeWindow:
+    """The attempts of the last `seconds`, forgotten a tenth of that at a time.
+
+    So it covers between nine tenths of its length and all of it.
+
+    Args:
+        seconds: The length.
+        buckets: Its parts.
+    """
+
+    __slots__ = (
+        "_buckets",
+        "_counts",
+        "_head",
+        "_width",
+        "edge",
+        "failures",
+        "slow",
+        "total",
+    )
+
+    def __init__(self, seconds: float, buckets: int = BUCKETS) -> None:
+        self._buckets = buckets
+        self._width = seconds / buckets
+        self._counts = [[0, 0, 0] for _ in range(buckets)]
+        self._head: int | None = None
+        self.edge = float("-inf")
+        """The time at which the newest bucket ends."""
+        self.total = 0
+        self.failures = 0
+        self.slow = 0
+
+    def roll(self, now: float) -> None:
+        """Forget what is too old at `now`. Time that goes back changes nothing."""
+        if now < self.edge:
+            return
+        entered = int(now // self._width)
+        head = entered - self._buckets if self._head is None else self._head
+        for index in range(max(head + 1, entered - self._buckets + 1), entered + 1):
+            counts = self._counts[index % self._buckets]
+            self.total -= counts[0]
+            self.failures -= counts[1]
+            self.slow -= counts[2]
+            counts[:] = (0, 0, 0)
+        self._head = entered
+        self.edge = (entered + 1) * self._width
+
+    def add(self, mark: int, count: int = 1) -> None:
+        """Take in `count` attempts of one kind, in the newest bucket."""
+        failures, slow = count * (mark & FAILED), count * ((mark & SLOW) >> 1)
+        self._put(self._head or 0, count, failures, slow)
+
+    def resized(self, seconds: float, now: float) -> TimeWindow:
+        """Return a window of another length that remembers what fits into it."""
+        self.roll(now)
+        other = TimeWindow(seconds, self._buckets)
+        other.roll(now)
+        newest, head = other._head or 0, self._head or 0
+        for index in range(head - self._buckets + 1, head + 1):
+            # Where the bucket lies is known to its own width: take its end.
+            end = min(now, (index + 1) * self._width)
+            place = int(end // other._width)
+            if place > newest - self._buckets:
+                other._put(place, *self._counts[index % self._buckets])
+        return other
+
+    def _put(self, index: int, total: int, failures: int, slow: int) -> None:
+        counts = self._counts[index % self._buckets]
+        counts[0] += total
+        counts[1] += failures
+        counts[2] += slow
+        self.total += total
+        self.failures += failures
+        self.slow += slow
