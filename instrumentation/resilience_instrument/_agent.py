@@ -60,6 +60,7 @@ class Agent:
         self.runtime = Runtime(
             self.registry, observer, self.clock, self.faults.report, self.serve
         )
+        self.runtime.fast = True
         self.metrics.agent_info(__version__, "enforce", platform.python_version())
         os.register_at_fork(after_in_child=self._renew)
 
@@ -180,6 +181,8 @@ def _provoke(agent: Agent, where: str) -> None:
             return fail
 
     runtime = agent.runtime
+    # Else most calls would not pass the place that is to fail.
+    runtime.fast = False
     if where == "describe":
         runtime.registry = Failing()  # type: ignore[assignment]
     elif where == "engine":

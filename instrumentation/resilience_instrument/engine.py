@@ -115,7 +115,36 @@ async def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
 ) -> Outcome:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
-    return await _Execution(call, policies, io, observer, clock).run()
+    now = policies.used = clock.monotonic()
+    policies.budget.deposit(now)
+    return await _Execution(call, policies, io, observer, clock, now).run()
+
+
+async def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
+    call: Call,
+    policies: ServicePolicies,
+    io: Io,
+    observer: Observer,
+    clock: Clock,
+    started: float,
+    generation: int,
+) -> Outcome:
+    """Go on with a call whose first attempt was made without a word.
+
+    It paid into the budget and asked the breaker already; everything else is told
+    now as if it happened here. `io` gives the outcome when it is asked to attempt.
+
+    Args:
+        call: What the app asked for.
+        policies: What governs the service.
+        io: Touches the world.
+        observer: Is told what happens.
+        clock: Time and chance.
+        started: The monotonic time at which the call began.
+        generation: The breaker's generation at that time.
+    """
+    execution = _Execution(call, policies, io, observer, clock, started)
+    return await execution.run(Permit(generation, started, probe=False))
 
 
 Entry: TypeAlias = tuple[Permit, Slot | None]
@@ -144,13 +173,14 @@ class _Execution:
         "_started",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - as `resume`
         self,
         call: Call,
         policies: ServicePolicies,
         io: Io,
         observer: Observer,
         clock: Clock,
+        started: float,
     ) -> None:
         self._call = call
         self._policies = policies
@@ -160,13 +190,15 @@ class _Execution:
         self._attempts = 0
         self._retries: Retries | None = None
         # The time as it was last read; the happy path reads it twice.
-        self._now = self._started = policies.used = clock.monotonic()
+        self._now = self._started = started
 
-    async def run(self) -> Outcome:
-        self._policies.budget.deposit(self._started)
+    async def run(self, permit: Permit | None = None) -> Outcome:
+        """Tell the story; with a `permit` that the call has already, from there on."""
         self._observer.call_started(self._call)
         try:
-            outcome, label = await self._loop()
+            outcome, label = await (
+                self._loop() if permit is None else self._attempts_from((permit, None))
+            )
         except Exception:
             # A fault of ours. The caller lets the call through and counts it.
             self._end("error", self._tick())
@@ -194,6 +226,9 @@ class _Execution:
         entry = await self._enter_gated() if self._policies.gated else self._enter(None)
         if isinstance(entry, (str, Rejection)):
             return self._refuse(entry)
+        return await self._attempts_from(entry)
+
+    async def _attempts_from(self, entry: Entry) -> tuple[Outcome, CallOutcome]:
         outcome, judgement = await self._first(entry)
         while judgement.verdict is Verdict.TRANSIENT:
             delay = self._pause(judgement)

@@ -8,7 +8,7 @@ never dropped, since it would be forgotten that the service is down.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
@@ -32,7 +32,8 @@ LIMIT: Final = 1024
 class ServicePolicies:
     """The settings of one service and the state of its policies.
 
-    What is None or false is off. `adaptive` has one estimate for calls that may have
+    What is None or false is off; `plain` says that a first attempt that succeeds
+    concerns breaker, budget and `latencies` only. `adaptive` has one estimate for calls that may have
     an effect and one for those that may be repeated, in this order.
     """
 
@@ -45,6 +46,7 @@ class ServicePolicies:
         "gated",
         "hedges",
         "latencies",
+        "plain",
         "revises",
         "service",
         "settings",
@@ -97,6 +99,13 @@ class ServicePolicies:
         self.gated = self.bulkhead is not None or self.throttle is not None
         self.hedges = settings.hedge.enabled
         self.adaptive = self._adaptive(settings)
+        self.plain = not (
+            self.gated
+            or self.hedges
+            or self.revises
+            or self.budget.settles
+            or settings.adaptive.mode == "enforce"
+        )
         self.settings = settings
 
     def _adaptive(
@@ -127,7 +136,7 @@ class Registry:
         limit: How many services are kept.
     """
 
-    __slots__ = ("_clock", "_limit", "_lock", "_services", "settings")
+    __slots__ = ("_caches", "_clock", "_limit", "_lock", "_services", "settings")
 
     def __init__(
         self, settings: ServiceSettings, clock: Clock, limit: int = LIMIT
@@ -137,6 +146,7 @@ class Registry:
         self._limit = limit
         self._lock = threading.Lock()
         self._services: dict[Hashable, ServicePolicies] = {}
+        self._caches: list[dict[Any, Any]] = []
 
     def policies(self, service: str, route: Hashable = None) -> ServicePolicies:
         """Return the policies of `service`, made at the first call.
@@ -157,6 +167,19 @@ class Registry:
         """Return the policies of every service that is kept at this moment."""
         return list(self._services.values())
 
+    def cache(self) -> dict[Any, Any]:
+        """Return a dictionary that is emptied whenever what is kept here changes.
+
+        Services that make room, other settings and a fork empty it.
+        """
+        made: dict[Any, Any] = {}
+        self._caches.append(made)
+        return made
+
+    def keeps(self, policies: ServicePolicies, route: Hashable = None) -> bool:
+        """Tell whether these policies are the ones that hold for their service."""
+        return self._services.get((policies.service, route)) is policies
+
     def reload(self, settings: ServiceSettings) -> None:
         """Go on by other settings, for known services and new ones."""
         with self._lock:
@@ -164,12 +187,18 @@ class Registry:
             known = self.known()
         for policies in known:
             policies.reconfigure(settings)
+        self._empty_caches()
 
     def renew_locks(self) -> None:
         """Replace every lock, in a child that was just forked."""
         self._lock = threading.Lock()
         for policies in self._services.values():
             policies.renew_locks()
+        self._empty_caches()
+
+    def _empty_caches(self) -> None:
+        for cache in self._caches:
+            cache.clear()
 
     def _make_locked(self, service: str, key: Hashable) -> ServicePolicies:
         made = ServicePolicies(service, self.settings, self._clock)
@@ -190,3 +219,4 @@ class Registry:
         # An eighth at a time, so that a crowd of new services does not sort each.
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
+        self._empty_caches()

@@ -7,9 +7,13 @@ The attempts run below it, hop by hop, each hop judged for itself.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
+from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.policies.deadline import CURRENT, nearer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @final
@@ -21,17 +25,41 @@ class Frame:
         stream: Whether the app reads the body itself.
     """
 
-    __slots__ = ("deadline", "elapsed", "explicit", "response", "stream")
+    __slots__ = (
+        "clamp",
+        "clamped",
+        "deadline",
+        "elapsed",
+        "explicit",
+        "response",
+        "stream",
+    )
 
     def __init__(self, parent: Frame | None, *, stream: bool) -> None:
         self.stream = stream
         self.deadline: float | None = parent.deadline if parent else None
         self.explicit = False
+        self.clamped: Callable[[Frame], Clamp] | None = None
+        """Makes the clamp of the attempt that is under way on the short way."""
+        self.clamp: Clamp | None = None
+        """That clamp, made when a socket asks for it."""
         self.response: Any = None
         self.elapsed = 0.0
 
 
 FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+
+
+def clamp_here() -> Clamp | None:
+    """Return the clamp of the attempt that is under way in this context."""
+    found = CLAMP.get()
+    if found is None:
+        frame = FRAME.get()
+        if frame is not None and frame.clamped is not None:
+            found = frame.clamp
+            if found is None:
+                found = frame.clamp = frame.clamped(frame)
+    return found
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

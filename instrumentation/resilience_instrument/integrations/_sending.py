@@ -7,12 +7,17 @@ timeouts the app gave, and what the library's errors mean.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._url import Addresses, span_attributes
+from resilience_instrument.integrations._room import remember
+from resilience_instrument.integrations._url import (
+    Addresses,
+    path_start,
+    span_attributes,
+)
 from resilience_instrument.outcome import Raised
 from resilience_instrument.verdict import Phase
 
@@ -22,13 +27,19 @@ if TYPE_CHECKING:
     from resilience_instrument.call import AttributeValue
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.policies.timeout import Limits
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
+    Kind = tuple[bool, bool]
+    """Whether the app gave no timeout, and whether it may be sent twice."""
     OwnErrors = Mapping[type[ResilienceError], Any]
+
+_URLS: Final = 4096
+"""URLs whose lanes are found without reading them."""
 
 
 @final
@@ -42,7 +53,15 @@ class Site:
         proxied_errors: The same for a call through a proxy, where they differ.
     """
 
-    __slots__ = ("addresses", "library", "own_errors", "proxied_errors", "runtime")
+    __slots__ = (
+        "_by_endpoint",
+        "_by_url",
+        "addresses",
+        "library",
+        "own_errors",
+        "proxied_errors",
+        "runtime",
+    )
 
     def __init__(
         self,
@@ -56,6 +75,44 @@ class Site:
         self.own_errors = own_errors
         self.proxied_errors = proxied_errors
         self.addresses = Addresses()
+        self._by_url: dict[Kind, dict[str, Lane]] = {
+            (unbounded, repeatable): runtime.registry.cache()
+            for unbounded in (False, True)
+            for repeatable in (False, True)
+        }
+        self._by_endpoint: dict[tuple[str, str, Kind], Lane] = runtime.registry.cache()
+
+    def lanes(self, kind: Kind) -> dict[str, Lane]:
+        """Return the lanes of the URLs that were called lately, of one kind."""
+        return self._by_url[kind]
+
+    def lane(self, url: str, kind: Kind) -> Lane | None:
+        """Return the lane of a URL whose service and endpoint may be known."""
+        start = path_start(url)
+        service = self.addresses.service(url[:start])
+        endpoint = self.addresses.endpoint(service, url[start:])
+        found = self._by_endpoint.get((service, endpoint, kind))
+        if found is not None:
+            by_url = self._by_url[kind]
+            if len(by_url) >= _URLS:
+                by_url.clear()
+            by_url[url] = found
+        return found
+
+    def remember(self, sending: Sending) -> Lane | None:
+        """Keep a lane for calls like one that was told in full, if there can be one."""
+        call, policies, runtime = sending.call, sending.policies, self.runtime
+        kind = (call.unbounded, call.repeatable)
+        key = (call.service, call.endpoint, kind)
+        found = self._by_endpoint.get(key)
+        if found is None and runtime.fast and sending.is_direct:
+            found = remember(runtime, call, policies)
+            if found is not None:
+                self._by_endpoint[key] = found
+                # It may have made room for others meanwhile.
+                if not runtime.registry.keeps(policies):
+                    del self._by_endpoint[key]
+        return found
 
 
 class Sending(ABC):
@@ -88,6 +145,11 @@ class Sending(ABC):
         self._frame = FRAME.get()
         self._route: str | None = None
         self.last: Outcome | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy stands between."""
+        return self._route is None
 
     def _find_policies(self, service: str, route: str | None) -> Timeouts:
         """Find what governs the call; return the service's own timeouts."""

@@ -85,8 +85,6 @@ class Breaker:
         "_cause",
         "_edge",
         "_folded",
-        "_free",
-        "_generation",
         "_good",
         "_inflight",
         "_last_error",
@@ -102,6 +100,8 @@ class Breaker:
         "_successes",
         "_uniform",
         "_until",
+        "free",
+        "generation",
         "stale",
         "would_reject",
     )
@@ -116,7 +116,8 @@ class Breaker:
         self._uniform = uniform
         self._lock = threading.Lock()
         self._state: State = "closed"
-        self._generation = 0
+        self.generation = 0
+        """Changes with every state; what an older one reports is stale."""
         self._successes = 0
         self._openings = 0
         self._until = 0.0
@@ -159,8 +160,8 @@ class Breaker:
             caused one.
         """
         # Read in this order, a permit of a circuit that opens meanwhile is stale.
-        generation = self._generation
-        if self._free:
+        generation = self.generation
+        if self.free:
             return Permit(generation, now, probe=False), None
         with self._lock:
             return self._acquire_locked(now)
@@ -188,7 +189,7 @@ class Breaker:
         if (
             self._calm
             and evidence is _SUCCESS
-            and permit.generation == self._generation
+            and permit.generation == self.generation
             and now < self._edge
             and now - permit.issued < self._slow_after
         ):
@@ -212,6 +213,24 @@ class Breaker:
                     permit, evidence, now, reason, retry_after, slow=slow
                 )
             return self._told_locked(change)
+
+    def succeed(self, generation: int, issued: float, now: float) -> Transition | None:
+        """Take a success of an attempt that was `free` to begin without a permit.
+
+        Args:
+            generation: What it was when the attempt began, read before `free`.
+            issued: The monotonic time at which the attempt began.
+            now: The monotonic time at which it ended.
+        """
+        if (
+            self._calm
+            and generation == self.generation
+            and now < self._edge
+            and now - issued < self._slow_after
+        ):
+            self._good += 1
+            return None
+        return self.record(Permit(generation, issued, probe=False), _SUCCESS, now)
 
     def release(self, permit: Permit) -> None:
         """Hand the permit back unused: the attempt counts as nothing."""
@@ -244,7 +263,7 @@ class Breaker:
         Assignments only: the lock may be held by a thread that is not here.
         """
         self._lock = threading.Lock()
-        self._generation += 1
+        self.generation += 1
         self._probes = []
         self._inflight = {}
         self._successes = 0
@@ -282,7 +301,7 @@ class Breaker:
         self._probes = [p for p in self._probes if now - p.issued < lease]
         if len(self._probes) >= self._settings.probes:
             return self._rejection_locked(0.0), change
-        permit = Permit(self._generation, now, probe=True)
+        permit = Permit(self.generation, now, probe=True)
         self._probes.append(permit)
         return permit, change
 
@@ -298,7 +317,7 @@ class Breaker:
                 return self._rejection_locked(
                     began + (step + 1) * settings.ramp_step - now
                 )
-        permit = Permit(self._generation, now, probe=False)
+        permit = Permit(self.generation, now, probe=False)
         if settings.slow_inflight:
             self._inflight[permit] = None
         return permit
@@ -311,7 +330,7 @@ class Breaker:
             if now - permit.issued < self._slow_after:
                 break
             del self._inflight[permit]
-            if permit.generation == self._generation:
+            if permit.generation == self.generation:
                 permit.counted = True
                 self._fold_locked(now)
                 self._ledger.add_overdue()
@@ -332,7 +351,7 @@ class Breaker:
         """Tell whether the permit's result still counts, and count it if not."""
         if permit.generation == _GHOST:
             return False
-        current = permit.generation == self._generation
+        current = permit.generation == self.generation
         if current and permit.probe:
             current = permit in self._probes
         if not current:
@@ -410,7 +429,7 @@ class Breaker:
         cause = self._cause if after == "open" else Cause("")
         last_error = self._last_error if after == "open" else ""
         self._state = after
-        self._generation += 1
+        self.generation += 1
         self._successes = 0
         self._probes = []
         self._ramp_began = None
@@ -448,5 +467,5 @@ class Breaker:
         plain = plain and settings.mode in {"enforce", "shadow"}
         plain = plain and not settings.slow_inflight
         self._edge = self._ledger.edge
-        self._free = plain and self._ramp_began is None
+        self.free = plain and self._ramp_began is None
         self._calm = plain and self._ledger.is_spotless

@@ -78,9 +78,14 @@ class Latencies:
             self._counts.append((entered, {}))
         newest, counts = self._counts[-1]
         fresh, self._fresh = self._fresh, []
-        for seconds in fresh:
-            bucket = int(math.log(max(seconds, _SHORTEST)) // _GROWTH)
-            _put(counts, bucket, 1, seconds)
+        fresh.sort()
+        start, end = 0, len(fresh)
+        # Sorted, a whole bucket is found at a time: its logarithm is taken once.
+        while start < end:
+            bucket = int(math.log(max(fresh[start], _SHORTEST)) // _GROWTH)
+            stop = bisect_left(fresh, math.exp((bucket + 1) * _GROWTH), start + 1)
+            _put(counts, bucket, stop - start, fresh[stop - 1])
+            start = stop
         if entered > newest:
             self._counts.append((entered, {}))
             newest = entered
