@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.budget import Budget
+from resilience_instrument.policies.latency import MANY
 
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
@@ -70,16 +72,32 @@ class Lane:
         if not (breaker.free and policies.plain):
             return NO_WAY
         policies.used = now
-        policies.budget.deposit(now)
+        budget = policies.budget
+        if isinstance(budget, Budget) and now < budget.edge:
+            budget.calls += 1
+        else:
+            budget.deposit(now)
         self.tally.begin()
         return generation
 
     def succeed(self, generation: int, begun: float, now: float) -> None:
         """End a call whose attempt succeeded."""
-        change = self._breaker.succeed(generation, begun, now)
-        seconds = now - begun
-        if self._latencies is not None:
-            self._latencies.add(seconds, now)
+        breaker, latencies, seconds = self._breaker, self._latencies, now - begun
+        change = None
+        if (
+            breaker.calm
+            and generation == breaker.generation
+            and now < breaker.edge
+            and seconds < breaker.slow_after
+        ):
+            breaker.good += 1
+        else:
+            change = breaker.succeed(generation, begun, now)
+        if latencies is not None:
+            if now < latencies.edge and len(latencies.fresh) < MANY:
+                latencies.fresh.append(seconds)
+            else:
+                latencies.add(seconds, now)
         self.tally.succeed(seconds)
         if change is not None:
             self._observer.transitioned(self.call, change)

@@ -59,7 +59,7 @@ def test_what_waits_to_be_sorted_in_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
     latencies = filled(*[0.1] * 100)
 
-    assert 10 >= len(latencies._fresh)
+    assert 10 >= len(latencies.fresh)
     assert 0.1 == latencies.quantile(0.99, 100, 1000.0)
 
 

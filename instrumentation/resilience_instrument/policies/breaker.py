@@ -81,11 +81,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_calm",
         "_cause",
-        "_edge",
         "_folded",
-        "_good",
         "_inflight",
         "_last_error",
         "_ledger",
@@ -95,13 +92,16 @@ class Breaker:
         "_ramp_began",
         "_service",
         "_settings",
-        "_slow_after",
         "_state",
         "_successes",
         "_uniform",
         "_until",
+        "calm",
+        "edge",
         "free",
         "generation",
+        "good",
+        "slow_after",
         "stale",
         "would_reject",
     )
@@ -126,7 +126,7 @@ class Breaker:
         self._ramp_began: float | None = None
         self._cause = Cause("")
         self._last_error = ""
-        self._good = 0
+        self.good = 0
         self._folded = 0
         self._ledger = Ledger(settings)
         self.stale = 0
@@ -187,15 +187,15 @@ class Breaker:
             slow: Whether it was slow whatever it took: a timeout is.
         """
         if (
-            self._calm
+            self.calm
             and evidence is _SUCCESS
             and permit.generation == self.generation
-            and now < self._edge
-            and now - permit.issued < self._slow_after
+            and now < self.edge
+            and now - permit.issued < self.slow_after
         ):
             if not permit.done:
                 permit.done = True
-                self._good += 1
+                self.good += 1
             return None
         with self._lock:
             if permit.done:
@@ -203,7 +203,7 @@ class Breaker:
             self._finish_locked(permit)
             if not self._is_current_locked(permit):
                 return None
-            slow = slow or now - permit.issued >= self._slow_after
+            slow = slow or now - permit.issued >= self.slow_after
             if permit.probe:
                 change = self._record_probe_locked(
                     evidence, now, reason, retry_after, slow=slow
@@ -222,14 +222,6 @@ class Breaker:
             issued: The monotonic time at which the attempt began.
             now: The monotonic time at which it ended.
         """
-        if (
-            self._calm
-            and generation == self.generation
-            and now < self._edge
-            and now - issued < self._slow_after
-        ):
-            self._good += 1
-            return None
         return self.record(Permit(generation, issued, probe=False), _SUCCESS, now)
 
     def release(self, permit: Permit) -> None:
@@ -267,7 +259,7 @@ class Breaker:
         self._probes = []
         self._inflight = {}
         self._successes = 0
-        self._folded = self._good
+        self._folded = self.good
         self._ledger = Ledger(self._settings)
         self._adopt_locked(self._settings)
 
@@ -327,7 +319,7 @@ class Breaker:
         change = None
         while self._inflight:
             permit = next(iter(self._inflight))
-            if now - permit.issued < self._slow_after:
+            if now - permit.issued < self.slow_after:
                 break
             del self._inflight[permit]
             if permit.generation == self.generation:
@@ -435,7 +427,7 @@ class Breaker:
         self._ramp_began = None
         if after == "closed":
             self._openings = 0
-            self._folded = self._good
+            self._folded = self.good
             self._ledger = Ledger(self._settings)
             if self._settings.ramp_steps:
                 self._ramp_began = now
@@ -450,14 +442,14 @@ class Breaker:
 
     def _fold_locked(self, now: float) -> None:
         """Let the successes that were counted without the lock enter the ledger."""
-        good = self._good
+        good = self.good
         self._ledger.add_good(good - self._folded, now)
         self._folded = good
 
     def _adopt_locked(self, settings: BreakerSettings) -> None:
         self._settings = settings
         slow = settings.slow_after
-        self._slow_after = _NEVER if slow is None else slow
+        self.slow_after = _NEVER if slow is None else slow
         self._raise_flags_locked()
 
     def _raise_flags_locked(self) -> None:
@@ -466,6 +458,6 @@ class Breaker:
         plain = self._state == "closed" and _ADDS_ARE_WHOLE
         plain = plain and settings.mode in {"enforce", "shadow"}
         plain = plain and not settings.slow_inflight
-        self._edge = self._ledger.edge
+        self.edge = self._ledger.edge
         self.free = plain and self._ramp_began is None
-        self._calm = plain and self._ledger.is_spotless
+        self.calm = plain and self._ledger.is_spotless

@@ -17,7 +17,8 @@ from typing import Final, final
 _PARTS: Final = 10
 _GROWTH: Final = math.log(1.02)
 _SHORTEST: Final = 1e-6
-_MANY: Final = 2048
+MANY: Final = 2048
+"""How many are only appended before they are sorted in."""
 
 
 @final
@@ -28,7 +29,7 @@ class Latencies:
         window: Seconds that are looked back.
     """
 
-    __slots__ = ("_counts", "_edge", "_fresh", "_lock", "_width")
+    __slots__ = ("_counts", "_lock", "_width", "edge", "fresh")
 
     def __init__(self, window: float) -> None:
         self._width = window / _PARTS
@@ -36,10 +37,10 @@ class Latencies:
 
     def add(self, seconds: float, now: float) -> None:
         """Take in one duration. Appending needs no lock."""
-        if now >= self._edge or len(self._fresh) >= _MANY:
+        if now >= self.edge or len(self.fresh) >= MANY:
             with self._lock:
                 self._roll_locked(now)
-        self._fresh.append(seconds)
+        self.fresh.append(seconds)
 
     def quantile(self, share: float, least: int, now: float) -> float | None:
         """Return the duration that `share` of all did not exceed (nearest rank).
@@ -67,8 +68,8 @@ class Latencies:
     def renew_lock(self) -> None:
         """Replace the lock and start afresh, in a child that was just forked."""
         self._lock = threading.Lock()
-        self._fresh: list[float] = []
-        self._edge = -math.inf
+        self.fresh: list[float] = []
+        self.edge = -math.inf
         # Part by part, newest last: bucket -> [how many, the longest].
         self._counts: deque[tuple[int, dict[int, list[float]]]] = deque()
 
@@ -77,7 +78,7 @@ class Latencies:
         if not self._counts:
             self._counts.append((entered, {}))
         newest, counts = self._counts[-1]
-        fresh, self._fresh = self._fresh, []
+        fresh, self.fresh = self.fresh, []
         fresh.sort()
         start, end = 0, len(fresh)
         # Sorted, a whole bucket is found at a time: its logarithm is taken once.
@@ -91,7 +92,7 @@ class Latencies:
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
             self._counts.popleft()
-        self._edge = (newest + 1) * self._width
+        self.edge = (newest + 1) * self._width
 
 
 def _put(
