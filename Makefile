@@ -15,10 +15,10 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs build changelog clean
+.PHONY: $(shell awk -F : '/^[a-z-]+:.*\#\# / {print $$1}' Makefile)
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.demo ## Watch a service fail with and without the agent
 	@$(BIN)/python examples/cascade/demo.py $(ARGS)
@@ -44,6 +44,13 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 
 docs: $(VENV)/.lint ## Write the pages that come from the code
 	$(BIN)/python docs/build.py
+mutate: $(VENV)/.mutate ## See whether the tests of the policies notice changed code
+	rm -rf build/mutate
+	mkdir -p build/mutate/src
+	cp -R instrumentation/resilience_instrument build/mutate/src/
+	cp -R tests pyproject.toml build/mutate/
+	cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut run $(ARGS)
+	@cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut results
 
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist
@@ -84,6 +91,10 @@ $(VENV)/.test: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.lint: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group lint
+	@touch $@
+
+$(VENV)/.mutate: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group mutate
 	@touch $@
 
 $(VENV)/.release: $(VENV)/.created $(DEFINITION)

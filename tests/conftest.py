@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests are no package; their tools are imported by their own names.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,3 +30,10 @@ def tls_server() -> Iterator[Server]:
     """The same behind TLS."""
     with Server(tls=True) as running:
         yield running
+
+
+# A busy machine draws slowly; that says nothing about the code.
+settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")

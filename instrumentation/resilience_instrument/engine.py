@@ -15,19 +15,10 @@ import contextlib
 from typing import (
     TYPE_CHECKING,
     Final,
-    Literal,
-    Protocol,
     TypeAlias,
-    TypeVar,
     final,
 )
 
-from resilience_instrument.errors import (
-    BulkheadFullError,
-    CircuitBreakerOpenError,
-    DeadlineExceededError,
-    RateLimitedError,
-)
 from resilience_instrument.outcome import Raised
 from resilience_instrument.policies.breaker import Permit, Rejection
 from resilience_instrument.policies.bulkhead import Slot, Ticket
@@ -35,14 +26,15 @@ from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
 from resilience_instrument.policies.hedge import hedge_delay
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
+from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
-    from resilience_instrument.errors import ResilienceError
     from resilience_instrument.events import (
         CallOutcome,
         Observer,
@@ -54,73 +46,21 @@ if TYPE_CHECKING:
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
-T = TypeVar("T")
+
+__all__ = ["Io", "RacingIo", "execute", "run_sync"]
 
 
-class Io(Protocol):
-    """The port through which one call touches the world."""
-
-    async def attempt(self, number: int, deadline: float | None) -> Outcome:
-        """Make attempt `number`, over by the monotonic time `deadline`."""
-        ...
-
-    def judge(self, outcome: Outcome) -> Judgement:
-        """Read what the last attempt came to."""
-        ...
-
-    def reject(self, error: ResilienceError) -> Exception:
-        """Return `error` as one that is also the library's own."""
-        ...
-
-    async def discard(self, outcome: Outcome) -> None:
-        """Release what a response holds that will not reach the app."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-
-class RacingIo(Io, Protocol):
-    """An `Io` under which two attempts of one call may be under way at once.
-
-    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
-    attempt is under way.
-    """
-
-    async def race(
-        self,
-        primary: Coroutine[object, None, T],
-        backup: Callable[[], Coroutine[object, None, T] | None],
-        delay: float,
-        accept: Callable[[T], bool],
-    ) -> tuple[T, list[T]]:
-        """Run two attempts; return the accepted result and those that lost."""
-        ...
-
-
-def run_sync(coroutine: Coroutine[object, None, T]) -> T:
-    """Finish a coroutine whose `Io` never suspends, and return its result."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    message = "a synchronous Io suspended"
-    raise RuntimeError(message)
-
-
-async def execute(
+def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
-) -> Outcome:
+) -> Coroutine[object, None, Outcome]:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
     now = policies.used = clock.monotonic()
     policies.budget.deposit(now)
-    return await _Execution(call, policies, io, observer, clock, now).run()
+    # Returned and not awaited here: a coroutine less on every call.
+    return _Execution(call, policies, io, observer, clock, now).run()
 
 
-async def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
+def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
     call: Call,
     policies: ServicePolicies,
     io: Io,
@@ -128,7 +68,7 @@ async def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
     clock: Clock,
     started: float,
     generation: int,
-) -> Outcome:
+) -> Coroutine[object, None, Outcome]:
     """Go on with a call whose first attempt was made without a word.
 
     It paid into the budget and asked the breaker already; everything else is told
@@ -144,11 +84,10 @@ async def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
         generation: The breaker's generation at that time.
     """
     execution = _Execution(call, policies, io, observer, clock, started)
-    return await execution.run(Permit(generation, started, probe=False))
+    return execution.run(Permit(generation, started, probe=False))
 
 
 Entry: TypeAlias = tuple[Permit, Slot | None]
-Refusal: TypeAlias = Rejection | Literal["bulkhead", "throttle"]
 
 # How often a queue for a place is looked at; nobody is woken up.
 _QUEUE_STEP: Final = 0.01
@@ -193,12 +132,10 @@ class _Execution:
         self._now = self._started = started
 
     async def run(self, permit: Permit | None = None) -> Outcome:
-        """Tell the story; with a `permit` that the call has already, from there on."""
+        """Tell the story; from a `permit` on that the call has already, if any."""
         self._observer.call_started(self._call)
         try:
-            outcome, label = await (
-                self._loop() if permit is None else self._attempts_from((permit, None))
-            )
+            outcome, label = await self._loop(permit)
         except Exception:
             # A fault of ours. The caller lets the call through and counts it.
             self._end("error", self._tick())
@@ -218,27 +155,27 @@ class _Execution:
         self._now = now = self._clock.monotonic()
         return now
 
-    async def _loop(self) -> tuple[Outcome, CallOutcome]:
+    async def _loop(self, permit: Permit | None) -> tuple[Outcome, CallOutcome]:
         """Attempt until an outcome stands; return it and how the call ended."""
         deadline = self._call.deadline
-        if deadline is not None and deadline - self._now < MIN_USEFUL:
-            return self._refuse_late()
-        entry = await self._enter_gated() if self._policies.gated else self._enter(None)
+        entry: Entry | Refusal
+        if permit is not None:
+            entry = permit, None
+        elif deadline is not None and deadline - self._now < MIN_USEFUL:
+            entry = "deadline"
+        else:
+            entry = await self._enter_gated() if self._policies.gated else self._enter()
         if isinstance(entry, (str, Rejection)):
             return self._refuse(entry)
-        return await self._attempts_from(entry)
-
-    async def _attempts_from(self, entry: Entry) -> tuple[Outcome, CallOutcome]:
-        outcome, judgement = await self._first(entry)
+        first = self._hedged if self._policies.hedges else self._attempt
+        outcome, judgement = await first(entry)
         while judgement.verdict is Verdict.TRANSIENT:
             delay = self._pause(judgement)
             if delay is None:
                 break
             await self._wait(delay, outcome)
             self._tick()
-            again = (
-                await self._enter_gated() if self._policies.gated else self._enter(None)
-            )
+            again = await self._enter_gated() if self._policies.gated else self._enter()
             if isinstance(again, (str, Rejection)):
                 reason: SkipReason = again if isinstance(again, str) else "open"
                 self._observer.retry_skipped(self._call, reason)
@@ -277,7 +214,7 @@ class _Execution:
             bulkhead.leave(ticket)
         return slot
 
-    def _enter(self, slot: Slot | None) -> Entry | Refusal:
+    def _enter(self, slot: Slot | None = None) -> Entry | Refusal:
         """Ask the breaker; a slot of the bulkhead goes back if it refuses."""
         permit, transition = self._policies.breaker.acquire(self._now)
         if transition is not None:
@@ -288,20 +225,11 @@ class _Execution:
             slot.home.release(slot)
         return permit
 
-    def _refuse_late(self) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
-        self._observer.rejected(self._call, "deadline")
-        error = DeadlineExceededError(
-            f"no time left for a call to {service}", service=service
-        )
-        return Raised(self._io.reject(error)), "timeout"
-
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
-        service = self._call.service
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
         self._observer.rejected(self._call, policy)
-        error = _refusal_error(service, refusal)
-        return Raised(self._io.reject(error)), "rejected"
+        error = self._io.reject(error_for(self._call.service, refusal))
+        return Raised(error), "timeout" if refusal == "deadline" else "rejected"
 
     def _give_back(self, entry: Entry) -> None:
         permit, slot = entry
@@ -311,9 +239,9 @@ class _Execution:
 
     # -- one attempt --------------------------------------------------------
 
-    async def _first(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    async def _hedged(self, entry: Entry) -> tuple[Outcome, Judgement]:
         """Make the first attempt, with a second one beside it if it is slow."""
-        race = getattr(self._io, "race", None) if self._policies.hedges else None
+        race = getattr(self._io, "race", None)
         delay = self._hedge_delay() if race is not None else None
         if race is None or delay is None:
             return await self._attempt(entry)
@@ -466,32 +394,3 @@ def _as_evidence(judgement: Judgement) -> Judgement:
     if judgement.timeout is None or judgement.evidence is not Evidence.NEUTRAL:
         return judgement
     return judgement.revised(evidence=Evidence.FAILURE)
-
-
-def _refusal_error(service: str, refusal: Refusal) -> ResilienceError:
-    if refusal == "bulkhead":
-        return BulkheadFullError(
-            f"too many calls to {service} are under way", service=service
-        )
-    if refusal == "throttle":
-        return RateLimitedError(
-            f"{service} is overloaded, calls to it are held back", service=service
-        )
-    return _open_error(service, refusal)
-
-
-def _open_error(service: str, rejection: Rejection) -> CircuitBreakerOpenError:
-    if not rejection.cause:
-        return CircuitBreakerOpenError(
-            f"circuit of {service} was opened by order", service=service
-        )
-    after = f"next try in {rejection.retry_after:.1f} s"
-    if rejection.retry_after <= 0:
-        after = "a probe is under way"
-    return CircuitBreakerOpenError(
-        f"circuit of {service} is open after {rejection.cause}"
-        f" (last: {rejection.last_error}); {after}",
-        service=service,
-        retry_after=rejection.retry_after,
-        last_error=rejection.last_error,
-    )

@@ -42,6 +42,7 @@ class Lane:
 
     __slots__ = (
         "_breaker",
+        "_budget",
         "_latencies",
         "_observer",
         "call",
@@ -59,6 +60,8 @@ class Lane:
         self.plans: dict[Any, Any] = {}
         """What a room found out about the timeouts that the app gives."""
         self._breaker = policies.breaker
+        budget = policies.budget
+        self._budget = budget if isinstance(budget, Budget) else None
         self._latencies = None
         if policies.adaptive is not None and call.measured:
             self._latencies = policies.latencies[call.repeatable]
@@ -72,11 +75,11 @@ class Lane:
         if not (breaker.free and policies.plain):
             return NO_WAY
         policies.used = now
-        budget = policies.budget
-        if isinstance(budget, Budget) and now < budget.edge:
+        budget = self._budget
+        if budget is not None and now < budget.edge:
             budget.calls += 1
         else:
-            budget.deposit(now)
+            policies.budget.deposit(now)
         self.tally.begin()
         return generation
 

@@ -6,6 +6,8 @@ loads this module first, so that the agent's own thread stays a real one.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from _thread import start_new_thread as start_thread
+from time import sleep
 
-__all__ = ["start_thread"]
+__all__ = ["allocate_lock", "sleep", "start_thread"]

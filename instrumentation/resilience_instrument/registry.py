@@ -148,19 +148,27 @@ class Registry:
         self._services: dict[Hashable, ServicePolicies] = {}
         self._caches: list[dict[Any, Any]] = []
 
-    def policies(self, service: str, route: Hashable = None) -> ServicePolicies:
+    def policies(
+        self,
+        service: str,
+        route: Hashable = None,
+        settings: ServiceSettings | None = None,
+    ) -> ServicePolicies:
         """Return the policies of `service`, made at the first call.
 
         Args:
             service: The name of the service.
             route: How it is reached, such as a proxy. A dead proxy must not open
                 the circuit of the service behind it.
+            settings: What governs it, None for the registry's own settings.
         """
         key = (service, route)
         found = self._services.get(key)
         if found is None:
             with self._lock:
-                found = self._services.get(key) or self._make_locked(service, key)
+                found = self._services.get(key) or self._make_locked(
+                    service, key, settings or self.settings
+                )
         return found
 
     def known(self) -> list[ServicePolicies]:
@@ -200,8 +208,10 @@ class Registry:
         for cache in self._caches:
             cache.clear()
 
-    def _make_locked(self, service: str, key: Hashable) -> ServicePolicies:
-        made = ServicePolicies(service, self.settings, self._clock)
+    def _make_locked(
+        self, service: str, key: Hashable, settings: ServiceSettings
+    ) -> ServicePolicies:
+        made = ServicePolicies(service, settings, self._clock)
         if len(self._services) >= self._limit:
             self._evict_locked()
         if len(self._services) < self._limit:

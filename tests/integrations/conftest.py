@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from integrations.governing import governing
-from integrations.harness import HARNESSES
+from integrations.harnesses import HARNESSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

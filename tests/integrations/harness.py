@@ -7,10 +7,6 @@ import dataclasses
 import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
-import requests
-import trio
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,10 +44,38 @@ class Answer:
     error: Exception | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """How a library differs where the contract must know.
+
+    Attributes:
+        awaits: Whether it is asynchronous, so that a pause stops nobody else.
+        reads: Whether it reads the body of an answer before the app gets it.
+        rewinds: Whether a file can be sent again from where it stood.
+        iterates: Whether a plain generator can be a body.
+        asked: Whether its errors carry the request.
+    """
+
+    awaits: bool = False
+    reads: bool = True
+    rewinds: bool = False
+    iterates: bool = True
+    asked: bool = True
+
+
 class Harness(Protocol):
-    """One library, in one way of using it."""
+    """One library, in one way of using it.
+
+    Attributes:
+        library: The name that an app imports.
+        traits: How it differs from others.
+        base_error: What every failure of a call is.
+        connection_error: What a host that is not there is.
+        timeout_errors: What a timeout is, in one phase or another.
+    """
 
     library: str
+    traits: Traits
     base_error: type[Exception]
     connection_error: type[Exception]
     timeout_errors: tuple[type[Exception], ...]
@@ -61,88 +85,14 @@ class Harness(Protocol):
         ...
 
 
-class Requests:
-    library = "requests"
-    base_error: type[Exception] = requests.exceptions.RequestException
-    connection_error: type[Exception] = requests.exceptions.ConnectionError
-    timeout_errors: tuple[type[Exception], ...] = (
-        requests.exceptions.Timeout,
-        requests.exceptions.ConnectionError,
-    )
-
-    def send(self, wish: Wish) -> Answer:
-        with requests.Session() as session:
-            try:
-                response = session.request(
-                    wish.method,
-                    wish.url,
-                    stream=wish.stream,
-                    verify=wish.verify,
-                    **wish.options("data"),
-                )
-                with response:
-                    return Answer(response.status_code, response.content)
-            except Exception as error:
-                return Answer(error=error)
-
-
-class Httpx:
-    library = "httpx"
-    base_error: type[Exception] = httpx.HTTPError
-    connection_error: type[Exception] = httpx.ConnectError
-    timeout_errors: tuple[type[Exception], ...] = (httpx.TimeoutException,)
-
-    def send(self, wish: Wish) -> Answer:
-        verify = _context(wish.verify)
-        try:
-            with httpx.Client(follow_redirects=True, verify=verify) as client:
-                options = wish.options("content")
-                if not wish.stream:
-                    response = client.request(wish.method, wish.url, **options)
-                    return Answer(response.status_code, response.content)
-                with client.stream(wish.method, wish.url, **options) as response:
-                    return Answer(response.status_code, response.read())
-        except Exception as error:
-            return Answer(error=error)
-
-
-class AsyncHttpx(Httpx):
-    def __init__(self, run: Callable[..., Answer]) -> None:
-        self._run = run
-
-    def send(self, wish: Wish) -> Answer:
-        return self._run(self._send, wish)
-
-    async def _send(self, wish: Wish) -> Answer:
-        verify = _context(wish.verify)
-        try:
-            async with httpx.AsyncClient(
-                follow_redirects=True, verify=verify
-            ) as client:
-                options = wish.options("content")
-                if not wish.stream:
-                    response = await client.request(wish.method, wish.url, **options)
-                    return Answer(response.status_code, response.content)
-                async with client.stream(wish.method, wish.url, **options) as response:
-                    return Answer(response.status_code, await response.aread())
-        except Exception as error:
-            return Answer(error=error)
-
-
-def _context(verify: Any) -> Any:
+def tls_context(verify: Any) -> Any:
+    """Return what a client that wants a context is given for `verify`."""
     if isinstance(verify, str):
         return ssl.create_default_context(cafile=verify)
     return verify
 
 
-def _on_asyncio(function: Callable[..., Any], wish: Wish) -> Answer:
+def on_asyncio(function: Callable[..., Any], wish: Wish) -> Answer:
+    """Run a coroutine function in an event loop of its own."""
     answer: Answer = asyncio.run(function(wish))
     return answer
-
-
-HARNESSES: dict[str, Callable[[], Harness]] = {
-    "requests": Requests,
-    "httpx": Httpx,
-    "httpx-asyncio": lambda: AsyncHttpx(_on_asyncio),
-    "httpx-trio": lambda: AsyncHttpx(trio.run),
-}

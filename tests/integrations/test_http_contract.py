@@ -5,12 +5,14 @@ Each case is a server that misbehaves in one way and what an app must see then.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,7 @@ from loopback import (
     Hang,
     Reset,
     Server,
+    SlowReader,
     StallBody,
     Status,
     Truncated,
@@ -231,7 +234,7 @@ def test_a_dripping_answer_is_cut_at_the_total(
 
         took = time.monotonic() - started
     assert isinstance(answer.error, harness.timeout_errors)
-    assert 0.9 < took < 3.0
+    assert 0.9 < took < 10.0
     assert ["timeout"] == governed.told.outcomes
     ((_, judgement, _),) = governed.told.of("attempt_ended")
     assert "total" == judgement.timeout.value
@@ -258,6 +261,23 @@ def test_retry_after_is_waited_for(
     """A service that asks for a second gets it."""
     govern()
     server.script("/x", Status(503, {"Retry-After": "1"}), Status(200))
+
+    assert 200 == harness.send(Wish(server.url("/x"))).status
+
+    first, second = server.hits("/x")
+    assert second.time - first.time >= 1.0
+
+
+def test_a_date_in_retry_after_is_waited_for(
+    harness: Harness, govern: Govern, server: Server
+) -> None:
+    """It counts from the answer's own date, whatever this machine's clock says."""
+    govern()
+    dates = {
+        "Date": formatdate(1_000_000_000, usegmt=True),
+        "Retry-After": formatdate(1_000_000_001, usegmt=True),
+    }
+    server.script("/x", Status(503, dates), Status(200))
 
     assert 200 == harness.send(Wish(server.url("/x"))).status
 
@@ -358,7 +378,9 @@ def test_a_dead_host_opens_its_circuit(harness: Harness, govern: Govern) -> None
     assert 5 == before == len(governed.told.of("attempt_started"))
     assert "open" == governed.state()
     assert answer.error.service in str(answer.error)
-    assert wish.url == str(answer.error.request.url)  # type: ignore[attr-defined]
+    if harness.traits.asked:
+        asked = answer.error.request  # type: ignore[attr-defined]
+        assert wish.url == str(asked.url)
 
 
 def test_an_open_circuit_pickles(harness: Harness, govern: Govern) -> None:
@@ -424,12 +446,9 @@ def test_a_generator_body_is_not_sent_twice(
     """What was read from it is gone."""
     governed = govern()
     server.script("/x", Status(503), Status(200))
-    if harness.library == "httpx" and not hasattr(harness, "_run"):
-        body: Any = (piece for piece in [b"a", b"b"])
-    elif harness.library == "httpx":
+    if not harness.traits.iterates:
         pytest.skip("an async client takes no plain generator")
-    else:
-        body = (piece for piece in [b"a", b"b"])
+    body = (piece for piece in [b"a", b"b"])
 
     assert 503 == harness.send(Wish(server.url("/x"), "PUT", body=body)).status
     assert 1 == len(server.hits("/x"))
@@ -585,6 +604,41 @@ def test_no_time_left_means_no_attempt(
     assert ["timeout"] == governed.told.outcomes
 
 
+@pytest.mark.slow
+def test_a_short_connect_timeout_never_kills_an_upload(
+    harness: Harness, govern: Govern, server: Server
+) -> None:
+    """30 MB to a server that reads 5 MB a second take far longer, and arrive."""
+    govern(TIMEOUT_CONNECT="0.5")
+    size = 30_000_000
+    server.script("/x", SlowReader(5_000_000, Status(200)))
+    started = time.monotonic()
+
+    answer = harness.send(Wish(server.url("/x"), "PUT", body=b"x" * size))
+
+    assert (None, 200) == (answer.error, answer.status)
+    assert size == len(server.hits("/x")[0].body)
+    assert time.monotonic() - started > 3.0
+
+
+def test_a_call_inside_an_event_loop_does_not_stop_it(
+    harness: Harness, govern: Govern, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A synchronous client tries again at once there: no pause for all tasks."""
+    govern()
+    if harness.traits.awaits:
+        pytest.skip("an async client may wait")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.script("/x", Status(503), Status(200))
+
+    async def call() -> Any:
+        return harness.send(Wish(server.url("/x")))
+
+    assert 200 == asyncio.run(call()).status
+    assert [] == slept
+
+
 def test_headers_of_an_attempt_are_its_own(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
@@ -675,13 +729,13 @@ def test_calls_of_telemetry_pass_untouched(
 def test_a_file_is_sent_again_from_where_it_stood(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
-    """Requests can wind a file back; httpx cannot, so there it is sent once."""
+    """Where the library cannot wind a file back it is sent once."""
     governed = govern()
-    if hasattr(harness, "_run"):
+    if not harness.traits.iterates:
         pytest.skip("an async client takes no plain file")
     server.script("/x", Status(503), Status(200))
     body = io.BytesIO(b"whole")
-    if harness.library == "requests":
+    if harness.traits.rewinds:
         # httpx announces the length of a whole file, wherever it stands.
         body = io.BytesIO(b"skipped-whole")
         body.seek(8)
@@ -689,7 +743,7 @@ def test_a_file_is_sent_again_from_where_it_stood(
     answer = harness.send(Wish(server.url("/x"), "PUT", body=body))
 
     bodies = [hit.body for hit in server.hits("/x")]
-    if harness.library == "requests":
+    if harness.traits.rewinds:
         assert (200, [b"whole", b"whole"]) == (answer.status, bodies)
     else:
         assert (503, [b"whole"]) == (answer.status, bodies)

@@ -141,6 +141,7 @@ def test_two_successful_probes_close_it() -> None:
         ("open", "half_open"),
         ("half_open", "closed"),
     ] == circuit.path
+    assert [(0, "", 0.0, "")] * 2 == [change[3:] for change in circuit.changes[1:]]
 
 
 def test_each_failed_probe_opens_it_for_longer() -> None:
@@ -153,8 +154,24 @@ def test_each_failed_probe_opens_it_for_longer() -> None:
     circuit.clock.advance(60.0)
     circuit.run(S, S, F)
 
-    lengths = [change.open_for for change in circuit.changes if change.open_for]
-    assert [30.0, 60.0, 60.0, 60.0, 30.0] == lengths
+    assert [30.0, 60.0, 60.0, 60.0, 30.0] == lengths(circuit)
+
+
+def lengths(circuit: Circuit) -> list[float]:
+    """Return for how long it opened each time."""
+    return [change.open_for for change in circuit.changes if change.to_state == "open"]
+
+
+def test_the_open_time_doubles_up_to_its_maximum() -> None:
+    """Each time it did not close in between."""
+    circuit = Circuit(consecutive=1, open_max=200.0)
+    circuit.run(F)
+
+    for _ in range(4):
+        circuit.clock.advance(200.0)
+        circuit.run(F)
+
+    assert [30.0, 60.0, 120.0, 200.0, 200.0] == lengths(circuit)
 
 
 @pytest.mark.parametrize(("share", "length"), [(0.0, 30.0), (0.5, 33.0), (1.0, 36.0)])
@@ -254,9 +271,23 @@ def test_a_throttled_probe_has_failed() -> None:
     circuit.run(F)
     circuit.clock.advance(30.0)
 
-    circuit.run(Evidence.THROTTLED)
+    circuit.run(Evidence.THROTTLED, reason="429", retry_after=61.0)
 
     assert "open" == circuit.state
+    assert (1, "429", 60.0) == circuit.changes[-1][3:6]
+    assert "1 failures in a row" == circuit.changes[-1].cause
+
+
+def test_a_probe_gets_the_pause_that_the_service_asks_for() -> None:
+    """A failed probe says why and for how long, as any failure does."""
+    circuit = Circuit(consecutive=1, open_growth=1.0)
+    circuit.run(F)
+    assert "" == circuit.changes[0].last_error
+    circuit.clock.advance(30.0)
+
+    circuit.run(F, reason="503", retry_after=45.0)
+
+    assert (45.0, "503") == (circuit.refusal().retry_after, circuit.refusal()[2])
 
 
 def test_a_hung_probe_loses_its_place() -> None:
@@ -331,7 +362,43 @@ def test_a_child_knows_open_circuits_and_no_probes() -> None:
     assert "half_open" == circuit.state
     circuit.tell(parents, S)
     assert 1 == circuit.breaker.stale
-    circuit.permit()
+    circuit.run(S, S)
+    assert "closed" == circuit.state
+
+
+def test_a_child_counts_its_own_probes() -> None:
+    """One success of the parent's is not half of what the child needs."""
+    circuit = Circuit(consecutive=1)
+    circuit.run(F)
+    circuit.clock.advance(30.0)
+    circuit.run(S)
+
+    circuit.breaker.renew_lock()
+    circuit.run(S)
+
+    assert "half_open" == circuit.state
+
+
+def test_results_of_a_parent_stay_stale_in_its_child() -> None:
+    """Whatever the child's circuit goes through afterwards."""
+    circuit = Circuit(consecutive=1)
+    circuit.run(F)
+    circuit.clock.advance(30.0)
+    circuit.run(S, S)
+    parents = [circuit.permit() for _ in range(4)]
+
+    circuit.breaker.renew_lock()
+    circuit.tell(parents[0], F)
+    circuit.run(F)
+    circuit.tell(parents[1], F)
+    circuit.clock.advance(30.0)
+    circuit.run(S)
+    circuit.tell(parents[2], F)
+    circuit.run(S)
+    circuit.tell(parents[3], F)
+
+    assert 4 == circuit.breaker.stale
+    assert "closed" == circuit.state
 
 
 def test_whoever_asks_while_it_closes_is_let_through() -> None:
@@ -639,6 +706,7 @@ def test_traffic_comes_back_step_by_step(
 
     assert admitted is isinstance(circuit.ask(), Permit)
     assert "closed" == circuit.state
+    assert (seconds >= 15.0) is circuit.breaker._free
 
 
 def test_who_is_held_back_learns_when_the_next_step_is() -> None:
@@ -680,6 +748,8 @@ def test_a_circuit_may_be_disabled() -> None:
     assert "closed" == circuit.state
     assert not circuit.breaker.refuses(circuit.clock.now)
     assert (0, []) == (circuit.breaker.stale, circuit.changes)
+    circuit.reconfigure(mode="enforce")
+    assert "closed" == circuit.state
 
 
 def test_a_circuit_may_only_look_on() -> None:
@@ -691,6 +761,7 @@ def test_a_circuit_may_only_look_on() -> None:
     assert "closed" == circuit.state
     assert not circuit.breaker.refuses(circuit.clock.now)
     assert 3 == circuit.breaker.would_reject
+    assert 0 == circuit.breaker.stale
     assert [] == circuit.changes
 
 
@@ -716,12 +787,21 @@ def test_a_smaller_limit_holds_from_the_next_failure_on() -> None:
     assert "open" == circuit.state
 
 
-def test_windows_change_their_size_and_keep_what_they_saw() -> None:
-    """Nine failures in two windows are there in the new ones too."""
-    circuit = Circuit(consecutive=None, count_window=50)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"window": None, "count_window": 50}, {"count_window": 30}),
+        ({"window": 30.0}, {"window": 60.0}),
+    ],
+)
+def test_windows_change_their_size_and_keep_what_they_saw(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    """Nine failures of nineteen attempts are there in the new one too."""
+    circuit = Circuit(consecutive=None, **before)
     circuit.run(*[S] * 10, *[F] * 9)
 
-    circuit.reconfigure(window=60.0, count_window=30)
+    circuit.reconfigure(**after)
     circuit.clock.advance(31.0)
     assert "closed" == circuit.state
     circuit.run(F)
@@ -751,18 +831,21 @@ def test_an_open_circuit_stays_open_as_long_as_it_was_told() -> None:
     assert 1.0 == circuit.refusal().retry_after
 
 
-def test_successes_take_no_lock() -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"slow_after": 2.0}, {"window": None}, {"mode": "shadow"}]
+)
+def test_successes_take_no_lock(settings: dict[str, object]) -> None:
     """A closed circuit that saw no failure is asked and told without its lock."""
-    circuit = Circuit()
+    circuit = Circuit(count_window=200, **settings)
     circuit.run(S)
 
     with circuit.breaker._lock:
         circuit.run(*[S] * 100)
 
-    circuit.run(*[F] * 1)
-    recent = circuit.breaker._ledger._recent
-    assert recent is not None
-    assert (102, 1) == (recent.total, recent.failures)
+    circuit.run(F)
+    last = circuit.breaker._ledger._last
+    assert last is not None
+    assert (102, 1) == (last.total, last.failures)
 
 
 def test_a_permit_is_used_once_without_the_lock_too() -> None:
@@ -789,6 +872,8 @@ def test_a_child_starts_with_an_empty_ledger() -> None:
     circuit.run(F)
 
     assert "closed" == circuit.state
+    circuit.run(F, F, F, F)
+    assert "open" == circuit.state
 
 
 def test_without_windows_rows_still_count() -> None:
@@ -798,3 +883,77 @@ def test_without_windows_rows_still_count() -> None:
     circuit.run(*[S, F] * 50, F, F, F, F)
 
     assert "5 failures in a row" == circuit.changes[0].cause
+
+
+def test_a_success_at_the_edge_belongs_to_the_new_part() -> None:
+    """It is forgotten a part later than what came just before."""
+    circuit = Circuit(consecutive=None, min_calls=2)
+    circuit.run(S)
+    circuit.clock.now = 1002.0  # parts of three seconds, from 999 on
+    circuit.run(S)
+
+    circuit.clock.now = 1029.0
+    circuit.run(F)
+
+    assert "1 failures in 2 attempts" == circuit.changes[0].cause
+
+
+def test_stale_results_are_stale_in_every_cycle() -> None:
+    """A circuit that opens and closes again and again takes nothing from before."""
+    circuit = Circuit(consecutive=2)
+    for cycle in range(1, 4):
+        late = circuit.permit()
+        circuit.run(F, F)
+        circuit.tell(late, F)
+        circuit.clock.advance(60.0)
+        circuit.run(S, S)
+        assert cycle == circuit.breaker.stale
+
+
+def test_an_attempt_that_ended_hangs_no_more() -> None:
+    """Whether it was recorded or released, its age says nothing."""
+    circuit = slow_circuit(slow_inflight=True)
+    spend(circuit, *[0.1] * 5)
+    for _ in range(20):
+        circuit.breaker.release(circuit.permit())
+
+    circuit.clock.advance(10.0)
+    circuit.breaker.release(circuit.permit())
+
+    window = circuit.breaker._ledger._last
+    assert window is not None
+    assert (5, 0) == (window.total, window.slow)
+    assert {} == circuit.breaker._inflight
+
+
+def test_one_that_hangs_opens_though_another_does_not_yet() -> None:
+    """The oldest is looked at first; the change is told."""
+    circuit = slow_circuit(slow_inflight=True)
+    spend(circuit, 0.1, 0.1, *[2.0] * 7)
+    circuit.permit()
+    circuit.clock.advance(1.0)
+    circuit.permit()
+    circuit.clock.advance(1.0)
+
+    circuit.refusal()
+
+    assert [("closed", "open")] == circuit.path
+
+
+def test_what_hangs_is_counted_at_its_time() -> None:
+    """Successes that were only added up come first, and the window moves on."""
+    circuit = Circuit(
+        consecutive=None,
+        failure_rate=None,
+        min_calls=2,
+        slow_rate=0.5,
+        slow_after=2.0,
+        slow_inflight=True,
+    )
+    circuit.run(S)
+    circuit.permit()
+    circuit.clock.advance(29.0)
+    circuit.permit()
+    recent = circuit.breaker._ledger._recent
+    assert recent is not None
+    assert (1, 1) == (recent.total, recent.slow)

@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import World, answers, service_settings
-from resilience_instrument.policies.budget import (
-    Budget,
-    QuotaBudget,
-    TokenBudget,
-    budget_for,
-)
+from resilience_instrument.policies.budget import Budget, budget_for
+from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
 
 
 def drain(budget: Budget, now: float, limit: int = 5000) -> int:
@@ -188,6 +184,52 @@ def test_the_settings_say_how_the_budget_is_kept(mode: str, kind: type) -> None:
 
     assert kind is type(budget_for(settings))
     assert Budget is type(budget_for(service_settings().retry))
+
+
+def test_the_settings_say_how_much_there_is() -> None:
+    """Tokens and quotas are what was asked for."""
+    settings = dataclasses.replace(
+        service_settings().retry,
+        budget_tokens=4,
+        budget_token_ratio=0.5,
+        budget_quota=12,
+        budget_cost=3,
+        budget_timeout_cost=4,
+    )
+    tokens = budget_for(dataclasses.replace(settings, budget_mode="grpc"))
+    tokens.settle(1, success=False)
+    assert 0.75 == tokens.ratio_left(1000.0)
+    tokens.settle(1, success=True)
+    assert 0.875 == tokens.ratio_left(1000.0)
+
+    quota = budget_for(dataclasses.replace(settings, budget_mode="aws"))
+    assert quota.withdraw(1000.0)
+    assert 0.75 == quota.ratio_left(1000.0)
+    assert quota.withdraw(1000.0, timeout=True)
+    assert 5 / 12 == quota.ratio_left(1000.0)
+
+
+def test_a_whole_token_comes_back_where_the_ratio_is_one() -> None:
+    """Exactly one: from four of ten to five, which is not above half."""
+    budget = TokenBudget(10, 1.0)
+    for _ in range(6):
+        budget.settle(1, success=False)
+
+    budget.settle(1, success=True)
+
+    assert not budget.withdraw(1000.0)
+    assert 0.5 == budget.ratio_left(1000.0)
+
+
+def test_a_child_starts_with_exactly_the_reserve() -> None:
+    """Now and after the window, to the last unit."""
+    budget = Budget(0.0, 1.0, 10.0)
+    drain(budget, 1000.0)
+
+    budget.renew_lock()
+
+    assert 10 == drain(budget, 1000.0)
+    assert 10 == drain(budget, 1010.0)
 
 
 def test_tokens_allow_retries_above_half() -> None:

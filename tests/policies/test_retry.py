@@ -10,7 +10,8 @@ from fakes import FakeClock, World, a_call, answers, service_settings
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.retry import Retries, revised
-from resilience_instrument.verdict import Evidence, Judgement, Verdict
+from resilience_instrument.policies.tokens import QuotaBudget
+from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
 
 def decision(number: int = 1, **facts: object) -> object:
@@ -71,6 +72,11 @@ def test_an_asked_wait_is_kept_in_full() -> None:
     """Never earlier than asked, and up to a tenth later."""
     assert 5.25 == decision(retry_after=5.0)
     assert 0.55 == decision(retry_after=1.0, number=1) - 0.5  # type: ignore[operator]
+
+
+def test_the_longest_wait_that_may_be_asked_for_is_kept() -> None:
+    """Exactly the maximum is not too long; a second at most comes on top."""
+    assert 30.5 == decision(retry_after=30.0)
 
 
 def test_a_longer_backoff_beats_a_short_wish() -> None:
@@ -174,6 +180,7 @@ def test_a_success_that_is_tried_again_gets_a_reason() -> None:
         (KeyError(), Verdict.PERMANENT, Verdict.TRANSIENT),
         (ConnectionResetError(), Verdict.TRANSIENT, Verdict.PERMANENT),
         (ValueError(), Verdict.TRANSIENT, Verdict.TRANSIENT),
+        (ValueError(), Verdict.PERMANENT, Verdict.PERMANENT),
     ],
 )
 def test_named_error_classes_decide(
@@ -223,3 +230,18 @@ def test_two_calls_at_once_keep_their_own_pauses() -> None:
     ]
 
     assert [(d, d) for d in (2.0, 3.5, 5.75, 9.125)] == drawn
+
+
+@pytest.mark.parametrize(("timeout", "retries"), [(Phase.READ, 1), (None, 2)])
+def test_a_retry_after_a_timeout_may_cost_more(
+    timeout: Phase | None, retries: int
+) -> None:
+    """Of a quota of ten it takes all, another retry takes five."""
+    failure = Judgement(Verdict.TRANSIENT, Evidence.FAILURE, timeout=timeout)
+    clock = FakeClock()
+    settings = dataclasses.replace(service_settings().retry, max_attempts=9)
+    planned = Retries(a_call(), settings, QuotaBudget(10, 5, 10), clock, clock.now)
+
+    decisions = [planned.decide(failure, number) for number in range(1, 5)]
+
+    assert retries == sum(isinstance(each, float) for each in decisions)

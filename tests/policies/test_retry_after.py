@@ -106,3 +106,8 @@ def test_a_date_header_is_found() -> None:
     headers = {"retry-after": NOON_AND_TEN, "date": NOON}
 
     assert 10.0 == retry_after.asked(headers, NOON_WALL + 3600.0)
+
+
+def test_without_a_date_header_the_machines_clock_counts() -> None:
+    """It is the best there is."""
+    assert 10.0 == retry_after.asked({"retry-after": NOON_AND_TEN}, NOON_WALL)

@@ -152,3 +152,47 @@ def test_the_edge_is_where_the_newest_bucket_ends() -> None:
     window.roll(FakeClock().now)
 
     assert 1001.0 == window.edge
+
+
+@pytest.mark.parametrize(
+    ("now", "left"),
+    [(1008.5, 1), (1011.9, 1), (1012.0, 0), (1012.5, 0)],
+)
+def test_what_moves_to_a_shorter_window_is_taken_for_young(
+    now: float, left: int
+) -> None:
+    """A part of two seconds counts from its end on: 1002, for ten seconds."""
+    window = TimeWindow(20.0)
+    window.roll(1000.5)
+    window.add(FAILED)
+
+    shorter = window.resized(10.0, min(now, 1008.5))
+
+    assert left == left_at(shorter, now)
+
+
+def test_what_is_just_too_old_for_a_shorter_window_is_left_behind() -> None:
+    """It must not land among the newest."""
+    window = TimeWindow(20.0)
+    window.roll(1000.5)
+    window.add(FAILED)
+
+    assert 0 == window.resized(10.0, 1012.5).total
+
+
+def test_a_resized_window_has_as_many_parts() -> None:
+    """Five parts of two seconds become five of four."""
+    window = TimeWindow(10.0, 5)
+
+    assert 1004.0 == window.resized(20.0, 1001.0).edge
+
+
+def test_the_very_beginning_of_time_is_a_time() -> None:
+    """A clock that starts at nothing is served as any other."""
+    window = TimeWindow(10.0)
+    window.roll(0.5)
+    window.add(FAILED)
+
+    assert 1 == left_at(window.resized(20.0, 0.5), 0.5)
+    assert 1 == left_at(window, 9.9)
+    assert 0 == left_at(window, 10.0)

@@ -23,6 +23,11 @@ POOL: Final = 5.0
 # room for two more (Polly's standard handler has the same 30 s).
 TOTAL: Final = 30.0
 
+# A database: ten seconds to connect and thirty for a statement are the upper ends of
+# what tuning guides advise for applications; whatever needs longer says so itself.
+DATABASE_CONNECT: Final = 10.0
+DATABASE_STATEMENT: Final = 30.0
+
 # -- retry ------------------------------------------------------------------
 
 # Two retries: what AWS's SDKs, resilience4j, Polly and failsafe-go have.

@@ -41,10 +41,7 @@ class Frame:
         self.explicit = False
         self.clamped: Callable[[Frame], Clamp] | None = None
         """Makes the clamp of the attempt that is under way on the short way."""
-        self.clamp: Clamp | None = None
-        """That clamp, made when a socket asks for it."""
         self.response: Any = None
-        self.elapsed = 0.0
 
 
 FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)

@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, WeakSet
 
+import anyio
+
 from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
@@ -76,6 +78,10 @@ class Kit:
             module.ConnectTimeout,
             module.PoolTimeout,
             module.ProxyError,
+        )
+        self.unconnected: tuple[Any, ...] = (
+            module.ConnectError,
+            module.ConnectTimeout,
         )
         self.transport: tuple[Any, ...] = (
             module.NetworkError,
@@ -219,7 +225,7 @@ def _attempts(kit: Kit, site: Site) -> Wrapper:
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         sending = described(
-            runtime, _SyncSending, kit, site, wrapped, instance, *args, *kwargs.values()
+            runtime, _governed, kit, site, wrapped, instance, *args, *kwargs.values()
         )
         if sending is None:
             return wrapped(*args, **kwargs)
@@ -236,7 +242,7 @@ def _async_attempts(kit: Kit, site: Site) -> Wrapper:
     ) -> Any:
         sending = described(
             runtime,
-            _AsyncSending,
+            _async_governed,
             kit,
             site,
             wrapped,
@@ -251,10 +257,28 @@ def _async_attempts(kit: Kit, site: Site) -> Wrapper:
     return handle_async_request
 
 
+def _governed(
+    kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
+) -> _SyncSending | None:
+    pool = getattr(transport, "_pool", None)
+    if pool is not None and _http.is_played(type(pool).handle_request):
+        return None
+    return _SyncSending(kit, site, wrapped, transport, request)
+
+
+def _async_governed(
+    kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
+) -> _AsyncSending | None:
+    pool = getattr(transport, "_pool", None)
+    if pool is not None and _http.is_played(type(pool).handle_async_request):
+        return None
+    return _AsyncSending(kit, site, wrapped, transport, request)
+
+
 class _Sending(Sending):
     """What sync and async share: the facts of a request, and how to read it."""
 
-    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_wrapped")
+    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_pool", "_wrapped")
 
     def __init__(
         self, kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
@@ -264,7 +288,8 @@ class _Sending(Sending):
         self._wrapped = wrapped
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
-        own = self._find_policies(service, _proxy(transport))
+        self._pool = getattr(transport, "_pool", None)
+        own = self._find_policies(service, _proxy(self._pool))
         self._explicit = self._frame.explicit if self._frame else True
         phases = request.extensions.get("timeout", {})
         self._given = _timeouts(phases) if self._explicit else own
@@ -329,6 +354,15 @@ class _Sending(Sending):
     def _is_transport(self, error: Exception) -> bool:
         return isinstance(error, self._kit.transport)
 
+    def _is_retried_below(self, outcome: Outcome) -> bool:
+        # A transport with retries repeats connecting, and nothing else.
+        retries = getattr(self._pool, "_retries", 0)
+        return bool(
+            retries
+            and isinstance(outcome, Raised)
+            and isinstance(outcome.error, self._kit.unconnected)
+        )
+
 
 @final
 class _SyncSending(_Sending):
@@ -383,16 +417,14 @@ class _AsyncSending(_Sending):
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
-        import anyio  # noqa: PLC0415 - httpx has loaded it by now
-
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
         # The outcome unless the end of the call comes first.
         error = self._kit.module.ReadTimeout(_OVER, request=self._request)
         self.last = Raised(error)
         try:
-            with anyio.move_on_after(left):
-                self.last = await self._send()
+            with anyio.move_on_after(left) as scope:
+                self.last = await self._send(self._turn(scope))
         except BaseException:
             self.last = None
             raise
@@ -401,11 +433,32 @@ class _AsyncSending(_Sending):
             carried.restore()
         return self.last
 
-    async def _send(self) -> Outcome:
+    def _turn(self, scope: Any) -> Callable[[], None]:
+        """Return what is called when a piece arrived, and call it for the first.
+
+        On HTTP/2 a read timeout belongs to the connection: it would end whatever
+        else is under way there. So ours is kept by the scope of this call alone.
+        """
+        wait = self._phases["read"]
+        if self._explicit or wait is None or not getattr(self._pool, "_http2", False):
+            return _nothing
+        self._phases["read"] = None
+        end = scope.deadline
+
+        def turn(more: float = 0.0) -> None:
+            scope.deadline = min(end, anyio.current_time() + wait + more)
+
+        # Until the headers a place in the pool and a connection are waited for too.
+        turn((self._phases["pool"] or 0.0) + (self._phases["connect"] or 0.0))
+        return turn
+
+    async def _send(self, turn: Callable[[], None]) -> Outcome:
         try:
             response = await self._wrapped(self._request)
-            stream = response.stream
-            pieces = None if self._streams(response) else await _read_async(stream)
+            turn()
+            pieces = None
+            if not self._streams(response):
+                pieces = await _read_async(response.stream, turn)
         except Exception as error:
             return Raised(error)
         return self._finish(response, pieces)
@@ -417,13 +470,11 @@ class _AsyncSending(_Sending):
             response: Any = outcome.value
             if _http.is_small(response.headers):
                 with contextlib.suppress(self._kit.module.HTTPError):
-                    await _read_async(response.stream)
+                    await _read_async(response.stream, _nothing)
             await response.aclose()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a task waits."""
-        import anyio  # noqa: PLC0415 - httpx has loaded it by now
-
         await anyio.sleep(seconds)
 
     async def untouched(self) -> Outcome:
@@ -441,11 +492,19 @@ def _read(stream: Any) -> list[bytes]:
         stream.close()
 
 
-async def _read_async(stream: Any) -> list[bytes]:
+async def _read_async(stream: Any, turn: Callable[[], None]) -> list[bytes]:
+    pieces = []
     try:
-        return [piece async for piece in stream]
+        async for piece in stream:
+            pieces.append(piece)
+            turn()
     finally:
         await stream.aclose()
+    return pieces
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _is_handed_on(response: Any) -> bool:
@@ -466,8 +525,8 @@ def _timeouts(phases: dict[str, Any]) -> Timeouts:
     )
 
 
-def _proxy(transport: Any) -> str | None:
-    url = getattr(getattr(transport, "_pool", None), "_proxy_url", None)
+def _proxy(pool: Any) -> str | None:
+    url = getattr(pool, "_proxy_url", None)
     return None if url is None else str(url)
 
 

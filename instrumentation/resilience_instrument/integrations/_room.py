@@ -164,12 +164,12 @@ def deliver(outcome: Outcome) -> object:
         del outcome
 
 
-def described(runtime: Runtime, make: Callable[..., S], *args: Any) -> S | None:
+def described(runtime: Runtime, make: Callable[..., S | None], *args: Any) -> S | None:
     """Return the `Io` of a call, None where the call is to pass untouched.
 
     Args:
         runtime: Takes the fault if `make` has one.
-        make: Makes the `Io` and states the facts of the call.
+        make: Makes the `Io` and states the facts of the call, or makes none.
         args: What `make` gets.
     """
     try:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.call import Call
-from resilience_instrument.integrations import _http
+from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
 from resilience_instrument.integrations._room import remember
 from resilience_instrument.integrations._url import (
@@ -19,7 +19,7 @@ from resilience_instrument.integrations._url import (
     span_attributes,
 )
 from resilience_instrument.outcome import Raised
-from resilience_instrument.verdict import Phase
+from resilience_instrument.verdict import Phase, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,7 +178,7 @@ class Sending(ABC):
             operation=_http.method_label(method),
             repeatable=_http.is_repeatable(method, headers),
             replayable=replayable,
-            app_retries=app_retries,
+            app_retries=app_retries or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=settle(self._frame, end),
             attributes=self._attributes,
@@ -197,6 +197,18 @@ class Sending(ABC):
 
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last attempt came to."""
+        judgement = self._read(outcome)
+        call = self.call
+        if judgement.verdict is Verdict.TRANSIENT and not call.app_retries:
+            # Asked after a failure only: a walk over the callers costs something.
+            call.app_retries = self._is_retried_below(outcome) or _retriers.around()
+        return judgement
+
+    def _is_retried_below(self, outcome: Outcome) -> bool:  # noqa: ARG002 - by default nothing is
+        """Tell whether the library has tried again what failed like this."""
+        return False
+
+    def _read(self, outcome: Outcome) -> Judgement:
         if not isinstance(outcome, Raised):
             return self._judge_answer(outcome.value)
         error = outcome.error

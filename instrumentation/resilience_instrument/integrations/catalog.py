@@ -9,4 +9,14 @@ from __future__ import annotations
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
     "httpx": "resilience_instrument.integrations.httpx",
+    "httpx2": "resilience_instrument.integrations.httpx2",
+    "tenacity": "resilience_instrument.integrations.tenacity",
+    "sqlite3": "resilience_instrument.integrations.sqlite3",
+    "psycopg2": "resilience_instrument.integrations.psycopg2",
+    "psycopg": "resilience_instrument.integrations.psycopg",
+    "pymysql": "resilience_instrument.integrations.pymysql",
+    "mysql.connector": "resilience_instrument.integrations.mysql_connector",
+    "MySQLdb": "resilience_instrument.integrations.mysqlclient",
+    "asyncpg": "resilience_instrument.integrations.asyncpg",
+    "aiomysql": "resilience_instrument.integrations.aiomysql",
 }

@@ -28,6 +28,11 @@ class DeadlineExceededError(errors.DeadlineExceededError, httpx.ReadTimeout):
 
 def targets(runtime: Runtime) -> list[Target]:
     """Return what is wrapped, for one `runtime`."""
+    if httpx.__name__ == "httpx2":
+        # The fork can take the name of the original; it is governed once.
+        from resilience_instrument.integrations import httpx2  # noqa: PLC0415
+
+        return httpx2.targets(runtime)
     kit = _httpx.Kit(
         "httpx",
         "httpcore",

@@ -21,6 +21,7 @@ import requests.exceptions
 import requests.utils
 import urllib3
 import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
 
 from resilience_instrument import errors
@@ -156,6 +157,7 @@ def _sender(site: Site, original: Any) -> Any:
                 and not frame.stream
                 and CURRENT.get() is None
                 and not proxies
+                and _POOL.ConnectionCls is _CONNECTION
                 and ("opentelemetry.context" not in modules or not is_watched())
             ):
                 url, method = request.url, request.method
@@ -170,8 +172,8 @@ def _sender(site: Site, original: Any) -> Any:
                 generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
             pass
-        given = (stream, timeout, verify, cert, proxies)
         if generation == NO_WAY:
+            given = (stream, timeout, verify, cert, proxies)
             return _told(site, original, self, request, given)
         if span is not None:
             frame.deadline = started + span
@@ -188,7 +190,11 @@ def _sender(site: Site, original: Any) -> Any:
                 proxies=proxies,
             )
             headed = now = monotonic()
-            if response.status_code not in REDIRECTS or not response.is_redirect:
+            status = response.status_code
+            # Asked for as requests itself asks, when there is something to read.
+            if response._content is False and (  # noqa: SLF001
+                status not in REDIRECTS or not response.is_redirect
+            ):
                 response.content  # noqa: B018 - reads the body into the response
                 now = monotonic()
                 if now - headed > _NOTICEABLE:
@@ -199,7 +205,7 @@ def _sender(site: Site, original: Any) -> Any:
             made = error
         frame.clamped = None
         if made is None:
-            if getattr(response, "status_code", 0) in FINE:
+            if status in FINE:
                 try:
                     lane.succeed(generation, started, now)
                 except Exception as fault:
@@ -207,6 +213,7 @@ def _sender(site: Site, original: Any) -> Any:
                 return response
             made = Returned(response)
             frame.response, frame.elapsed = response, headed - started
+        given = (stream, timeout, verify, cert, proxies)
         begun = Begun(generation, started, made)
         # The error's traceback holds this frame; the frame must not hold the error.
         del made
@@ -252,7 +259,11 @@ def _describe(
 ) -> _Sending | None:
     wrapped = types.MethodType(original, adapter)
     named = _named(given)
-    return described(site.runtime, _Sending, site, wrapped, adapter, request, named)
+    return described(site.runtime, _governed, site, wrapped, adapter, request, named)
+
+
+def _governed(site: Site, *args: Any) -> _Sending | None:
+    return None if _http.is_played(_POOL.ConnectionCls) else _Sending(site, *args)
 
 
 def _named(given: Given) -> dict[str, Any]:
@@ -458,6 +469,8 @@ def _retries(adapter: Any) -> bool:
     return not (retries.total == 0 and retries.read is False)
 
 
+_POOL: Final = urllib3.connectionpool.HTTPConnectionPool
+_CONNECTION: Final = _POOL.ConnectionCls
 _READ: Final = (True, True)
 _NAMES: Final = ("stream", "timeout", "verify", "cert", "proxies")
 # Objects that cannot change, so that what was found out about them still holds.

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.events import Transition
 from resilience_instrument.policies.ledger import Cause, Ledger
+from resilience_instrument.policies.permit import GHOST, Permit, Rejection
 from resilience_instrument.policies.transitions import TRANSITIONS
 from resilience_instrument.verdict import Evidence
 
@@ -31,43 +32,13 @@ if TYPE_CHECKING:
     from resilience_instrument.events import State
     from resilience_instrument.policies.transitions import Event
 
+__all__ = ["Breaker", "Permit", "Rejection"]
+
 # Without the global interpreter lock every question takes the breaker's own.
 _ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 _SUCCESS: Final = Evidence.SUCCESS
 _NEVER: Final = float("inf")
-_GHOST: Final = -1
-
-
-@final
-class Permit:
-    """The right to make one attempt. It is used once: recorded or released."""
-
-    __slots__ = ("counted", "done", "generation", "issued", "probe")
-
-    def __init__(self, generation: int, issued: float, *, probe: bool) -> None:
-        self.generation = generation
-        self.issued = issued
-        self.probe = probe
-        self.done = False
-        self.counted = False
-
-
-class Rejection(NamedTuple):
-    """No attempt may be made now.
-
-    Attributes:
-        retry_after: Seconds until the next probe may be let through, 0.0 where a
-            probe is under way and its answer decides.
-        failures: Failures in a row that opened the circuit, 0 if something else did.
-        last_error: A word for the last failure.
-        cause: Why the circuit opened, in words; empty if it was ordered to.
-    """
-
-    retry_after: float
-    failures: int
-    last_error: str
-    cause: str
 
 
 @final
@@ -117,7 +88,6 @@ class Breaker:
         self._lock = threading.Lock()
         self._state: State = "closed"
         self.generation = 0
-        """Changes with every state; what an older one reports is stale."""
         self._successes = 0
         self._openings = 0
         self._until = 0.0
@@ -270,13 +240,13 @@ class Breaker:
     ) -> tuple[Permit | Rejection, Transition | None]:
         mode = self._settings.mode
         if mode == "disabled":
-            return Permit(_GHOST, now, probe=False), None
+            return Permit(GHOST, now, probe=False), None
         if mode == "forced_open":
             return Rejection(0.0, 0, "", ""), None
         answer, change = self._answer_locked(now)
         if mode == "shadow" and isinstance(answer, Rejection):
             self.would_reject += 1
-            answer = Permit(_GHOST, now, probe=False)
+            answer = Permit(GHOST, now, probe=False)
         return answer, self._told_locked(change)
 
     def _answer_locked(
@@ -288,7 +258,7 @@ class Breaker:
         if self._state == "open":
             if now < self._until:
                 return self._rejection_locked(self._until - now), change
-            change = self._go_locked("time_is_up", now)
+            change = self._go_locked("time_is_up")
         lease = self._settings.probe_lease
         self._probes = [p for p in self._probes if now - p.issued < lease]
         if len(self._probes) >= self._settings.probes:
@@ -341,7 +311,7 @@ class Breaker:
 
     def _is_current_locked(self, permit: Permit) -> bool:
         """Tell whether the permit's result still counts, and count it if not."""
-        if permit.generation == _GHOST:
+        if permit.generation == GHOST:
             return False
         current = permit.generation == self.generation
         if current and permit.probe:
@@ -388,14 +358,14 @@ class Breaker:
             self._successes += 1
             if self._successes < self._settings.successes_to_close:
                 return None
-            return self._go_locked("probes_succeeded", now)
+            return self._close_locked(now)
         self._last_error = "slow" if evidence is _SUCCESS else reason
         return self._open_locked("probe_failed", now, retry_after)
 
     def _open_if_due_locked(
         self, now: float, retry_after: float | None
     ) -> Transition | None:
-        cause = self._ledger.cause() if self._state == "closed" else None
+        cause = self._ledger.cause()
         if cause is None:
             self._raise_flags_locked()
             return None
@@ -413,9 +383,18 @@ class Breaker:
             length = max(length, min(retry_after, settings.open_max))
         self._openings += 1
         self._until = now + length
-        return self._go_locked(event, now, length)
+        return self._go_locked(event, length)
 
-    def _go_locked(self, event: Event, now: float, length: float = 0.0) -> Transition:
+    def _close_locked(self, now: float) -> Transition:
+        self._openings = 0
+        self._folded = self.good
+        self._ledger = Ledger(self._settings)
+        ramp = now if self._settings.ramp_steps else None
+        return self._go_locked("probes_succeeded", ramp=ramp)
+
+    def _go_locked(
+        self, event: Event, length: float = 0.0, ramp: float | None = None
+    ) -> Transition:
         """Go where the table says that `event` leads: a new generation."""
         before, after = self._state, TRANSITIONS[self._state, event]
         cause = self._cause if after == "open" else Cause("")
@@ -424,13 +403,7 @@ class Breaker:
         self.generation += 1
         self._successes = 0
         self._probes = []
-        self._ramp_began = None
-        if after == "closed":
-            self._openings = 0
-            self._folded = self.good
-            self._ledger = Ledger(self._settings)
-            if self._settings.ramp_steps:
-                self._ramp_began = now
+        self._ramp_began = ramp
         self._raise_flags_locked()
         return Transition(
             self._service, before, after, cause.row, last_error, length, cause.text

@@ -6,12 +6,17 @@ service's settings hold. A deadline may only shorten.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import Timeouts
+
+
+# A socket that may wait for 0 s does not wait and fails in words of its own, which
+# nobody takes for a timeout.
+_LEAST: Final = 0.001
 
 
 class Limits(NamedTuple):
@@ -46,7 +51,7 @@ def limits(given: Timeouts, deadline: float | None, now: float) -> Limits:
         deadline: The monotonic time by which the whole call must end.
         now: The monotonic time.
     """
-    left = None if deadline is None else max(0.0, deadline - now)
+    left = None if deadline is None else max(_LEAST, deadline - now)
     return Limits(
         shorter(given.connect, left),
         shorter(given.read, left),

@@ -83,7 +83,7 @@ class TimeWindow:
         self._buckets = buckets
         self._width = seconds / buckets
         self._counts = [[0, 0, 0] for _ in range(buckets)]
-        self._head: int | None = None
+        self._head = 0
         self.edge = float("-inf")
         """The time at which the newest bucket ends."""
         self.total = 0
@@ -95,8 +95,8 @@ class TimeWindow:
         if now < self.edge:
             return
         entered = int(now // self._width)
-        head = entered - self._buckets if self._head is None else self._head
-        for index in range(max(head + 1, entered - self._buckets + 1), entered + 1):
+        oldest = max(self._head, entered - self._buckets) + 1
+        for index in range(oldest, entered + 1):
             counts = self._counts[index % self._buckets]
             self.total -= counts[0]
             self.failures -= counts[1]
@@ -108,19 +108,18 @@ class TimeWindow:
     def add(self, mark: int, count: int = 1) -> None:
         """Take in `count` attempts of one kind, in the newest bucket."""
         failures, slow = count * (mark & FAILED), count * ((mark & SLOW) >> 1)
-        self._put(self._head or 0, count, failures, slow)
+        self._put(self._head, count, failures, slow)
 
     def resized(self, seconds: float, now: float) -> TimeWindow:
         """Return a window of another length that remembers what fits into it."""
         self.roll(now)
         other = TimeWindow(seconds, self._buckets)
         other.roll(now)
-        newest, head = other._head or 0, self._head or 0
-        for index in range(head - self._buckets + 1, head + 1):
+        for index in range(self._head - self._buckets + 1, self._head + 1):
             # Where the bucket lies is known to its own width: take its end.
             end = min(now, (index + 1) * self._width)
             place = int(end // other._width)
-            if place > newest - self._buckets:
+            if place > other._head - self._buckets:
                 other._put(place, *self._counts[index % self._buckets])
         return other
 

@@ -1,0 +1,408 @@
+"""psycopg 3, sync and async: patches of its Python classes.
+
+Whatever waits for the server goes through `wait` of a connection, which drives a
+generator and looks up every tenth of a second. There a statement's limit is kept
+without a thread: the server is asked to cancel, and if it does not answer the
+connection is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+import psycopg
+from psycopg import capabilities, conninfo, errors
+
+from resilience_instrument.integrations import _dbapi, _postgresql
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import suppressed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from resilience_instrument.integrations._dbapi import Links
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sql import Statement
+    from resilience_instrument.verdict import Judgement
+
+GRACE: Final = 0.9
+"""Seconds for the server to take a cancel, and as many for the answer to come."""
+
+_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+
+
+@final
+class _Driver:
+    """What is particular to psycopg 3."""
+
+    library = "psycopg"
+    scheme = _postgresql.SCHEME
+    dialect = _postgresql.DIALECT
+    default_port = _postgresql.PORT
+    rolled_back = _postgresql.ROLLED_BACK
+    once: frozenset[str] = frozenset()
+    refusals = _dbapi.own_errors(__name__, psycopg.OperationalError)
+
+    @staticmethod
+    def code(error: Exception) -> str:
+        """Return the SQLSTATE."""
+        return getattr(error, "sqlstate", None) or ""
+
+    def judge_connect(self, error: Exception) -> Judgement:
+        """Read why a connect failed."""
+        is_own = isinstance(error, psycopg.OperationalError)
+        return _postgresql.judge_connect(error, self.code(error), is_own=is_own)
+
+    @staticmethod
+    def judge_statement(error: Exception, code: str) -> Judgement:
+        """Read why a statement failed."""
+        # Using a connection that was closed before is the app's own affair.
+        is_lost = isinstance(error, psycopg.OperationalError) and (
+            str(error) != "the connection is closed"
+        )
+        return _postgresql.judge_statement(error, code, is_lost=is_lost)
+
+
+DRIVER: Final = _Driver()
+
+
+@final
+class _Watch:
+    """The limit of what is waited for in this context."""
+
+    __slots__ = ("clock", "end", "late")
+
+    def __init__(self, end: float, clock: Any) -> None:
+        self.end = end
+        self.clock = clock
+        self.late = False
+
+
+_WATCH: Final[ContextVar[_Watch | None]] = ContextVar("resilience_watch", default=None)
+
+
+class _LateError(Exception):
+    """The time is over; it never leaves this room."""
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """List what is wrapped, sync and async."""
+    links = _dbapi.Links(runtime, DRIVER)
+    found = []
+    for connection, cursor, server_cursor, is_async in (
+        (psycopg.Connection, psycopg.Cursor, psycopg.ServerCursor, False),
+        (psycopg.AsyncConnection, psycopg.AsyncCursor, psycopg.AsyncServerCursor, True),
+    ):
+        rollback = connection.rollback
+        send = _sending(rollback, is_async=is_async)
+        found += [
+            Target(connection, "connect", _connecting(links, is_async=is_async)),
+            Target(connection, "wait", _wait_async if is_async else _wait),
+            Target(connection, "commit", _ending("COMMIT", is_async=is_async)),
+            Target(connection, "rollback", _ending("ROLLBACK", is_async=is_async)),
+            Target(cursor, "execute", send("", whole=True)),
+            Target(cursor, "executemany", send("BATCH ", whole=False)),
+            Target(server_cursor, "execute", send("", whole=False)),
+        ]
+    # An alias that was made before: it leads around the patch above.
+    alias = Target(psycopg, "connect", _connecting(links, is_async=False))
+    return [*found, alias]
+
+
+# -- connecting -------------------------------------------------------------------
+
+
+def _connecting(links: Links, *, is_async: bool) -> Wrapper:
+    go = _dbapi.connect_async if is_async else _dbapi.connect
+
+    def connect(
+        wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if suppressed():
+            return wrapped(*args, **kwargs)
+        kind = _AsyncConnecting if is_async else _Connecting
+        try:
+            attempt = kind(links, wrapped, args, kwargs)
+        except psycopg.ProgrammingError:
+            # A DSN that cannot be read: the driver says so itself.
+            return wrapped(*args, **kwargs)
+        except Exception as fault:
+            links.runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        return go(
+            attempt.link, attempt, unbounded=attempt.unbounded, limit=attempt.limit
+        )
+
+    return connect
+
+
+class _Connecting(_dbapi.Sending):
+    """A connect: tries it, each time within what is left."""
+
+    __slots__ = ("_given", "limit", "link", "unbounded")
+
+    def __init__(
+        self,
+        links: Links,
+        wrapped: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(wrapped, args, kwargs)
+        self._given = _parameters(*args, **kwargs)
+        self.link = _postgresql.link(links, self._given)
+        self.unbounded = not _postgresql.limits_connect(self._given)
+        default = self.link.timeouts.connect
+        self.limit = _postgresql.connect_limit(self._given, default)
+
+    def _limited(self, deadline: float | None) -> dict[str, Any]:
+        """Return the arguments by name for a try that must be over by `deadline`."""
+        self.late = False
+        if not self.unbounded or deadline is None:
+            return dict(self.kwargs)
+        left = deadline - self.link.runtime.clock.monotonic()
+        return {**self.kwargs, "connect_timeout": max(2, math.ceil(left))}
+
+    def _equip(self, connection: Any) -> Any:
+        connection._resilience = self.link  # noqa: SLF001 - ours
+        connection._resilience_own = _postgresql.limits_statements(  # noqa: SLF001
+            self._given
+        )
+        return connection
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Connect once."""
+        kwargs = self._limited(deadline)
+        try:
+            return self._equip(self.perform(*self.args, **kwargs))
+        except errors.ConnectionTimeout:
+            self.late = True
+            raise
+
+
+class _AsyncConnecting(_Connecting):
+    """A connect that has to be awaited."""
+
+    __slots__ = ()
+
+    async def __call__(self, deadline: float | None) -> Any:
+        """Connect once."""
+        kwargs = self._limited(deadline)
+        try:
+            return self._equip(await self.perform(*self.args, **kwargs))
+        except errors.ConnectionTimeout:
+            self.late = True
+            raise
+
+
+_NOT_FOR_LIBPQ: Final = frozenset(
+    {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
+)
+
+
+def _parameters(conninfo_: str = "", **kwargs: Any) -> dict[str, Any]:
+    """Return what is for libpq among the arguments of a connect."""
+    given = {k: v for k, v in kwargs.items() if k not in _NOT_FOR_LIBPQ}
+    return dict(conninfo.conninfo_to_dict(conninfo_, **given))
+
+
+# -- statements -------------------------------------------------------------------
+
+
+def _sending(rollback: Any, *, is_async: bool) -> Callable[..., Wrapper]:
+    """Return what makes wrappers of methods that send statements."""
+    go = _dbapi.send_async if is_async else _dbapi.send
+    kind = _AsyncStatement if is_async else _Statement
+
+    def make(prefix: str, *, whole: bool) -> Wrapper:
+        def send(
+            wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            connection = instance._conn  # noqa: SLF001 - `connection` is the same
+            link = getattr(connection, "_resilience", None)
+            if link is None or suppressed() or _WATCH.get() is not None:
+                return wrapped(*args, **kwargs)
+            try:
+                query = args[0] if args else kwargs["query"]
+                text = _text(query, connection)
+                statement = _named(DRIVER.dialect.read(text), prefix)
+                if statement.sets_limit:
+                    connection._resilience_own = True  # noqa: SLF001 - ours
+                repeated = text if whole and _is_plain(connection, statement) else None
+                attempt = kind(wrapped, args, kwargs, repeated)
+                attempt.connection, attempt.rollback = connection, rollback
+                first = connection.pgconn.transaction_status == _IDLE
+                own = connection._resilience_own  # noqa: SLF001
+            except Exception as fault:
+                link.runtime.fault("describe", fault)
+                return wrapped(*args, **kwargs)
+            return go(link, attempt, statement, first=first, own=own)
+
+        return send
+
+    return make
+
+
+def _text(query: Any, connection: Any) -> str:
+    if isinstance(query, str):
+        return query
+    if isinstance(query, bytes):
+        return query.decode("utf-8", "replace")
+    text: str = query.as_string(connection)
+    return text
+
+
+def _named(statement: Statement, prefix: str) -> Statement:
+    if not prefix:
+        return statement
+    return statement._replace(summary=prefix + statement.summary)
+
+
+def _is_plain(connection: Any, statement: Statement) -> bool:
+    # In a pipeline an error belongs to whatever was sent before.
+    return statement.verb in _dbapi.REPEATABLE and connection._pipeline is None  # noqa: SLF001
+
+
+class _Statement(_dbapi.Sending):
+    """A statement on its way: watched while it is waited for."""
+
+    __slots__ = ("connection", "rollback")
+
+    connection: Any
+    rollback: Any
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        if deadline is None:
+            return self.perform(*self.args, **self.kwargs)
+        watch = _Watch(deadline, self.connection._resilience.runtime.clock)  # noqa: SLF001
+        token = _WATCH.set(watch)
+        try:
+            return self.perform(*self.args, **self.kwargs)
+        finally:
+            _WATCH.reset(token)
+            self.late = watch.late
+
+    def is_whole(self) -> bool:
+        """Tell whether it was one statement and nothing before it."""
+        return self.whole is not None and DRIVER.dialect.is_single(self.whole)
+
+    def restart(self) -> Any:
+        """Roll back, so that the driver begins a transaction again."""
+        if not self.connection.autocommit:
+            self.rollback(self.connection)
+
+
+class _AsyncStatement(_Statement):
+    """A statement that has to be awaited."""
+
+    __slots__ = ()
+
+    async def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        if deadline is None:
+            return await self.perform(*self.args, **self.kwargs)
+        watch = _Watch(deadline, self.connection._resilience.runtime.clock)  # noqa: SLF001
+        token = _WATCH.set(watch)
+        try:
+            return await self.perform(*self.args, **self.kwargs)
+        finally:
+            _WATCH.reset(token)
+            self.late = watch.late
+
+    async def restart(self) -> None:
+        """Roll back, so that the driver begins a transaction again."""
+        if not self.connection.autocommit:
+            await self.rollback(self.connection)
+
+
+def _ending(command: str, *, is_async: bool) -> Wrapper:
+    """Return the wrapper of what ends a transaction."""
+    go = _dbapi.send_async if is_async else _dbapi.send
+    kind = _AsyncStatement if is_async else _Statement
+    statement = DRIVER.dialect.read(command)
+
+    def end(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        link = getattr(instance, "_resilience", None)
+        idle = instance.pgconn.transaction_status == _IDLE
+        if link is None or idle or suppressed():
+            return wrapped(*args, **kwargs)
+        attempt = kind(wrapped, args, kwargs)
+        attempt.connection = instance
+        own = instance._resilience_own  # noqa: SLF001 - ours
+        return go(link, attempt, statement, first=False, own=own)
+
+    return end
+
+
+# -- waiting ----------------------------------------------------------------------
+
+
+def _wait(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    watch = _WATCH.get()
+    if watch is None:
+        return wrapped(*args, **kwargs)
+    generator, *others = args
+    try:
+        return wrapped(_limited(generator, watch), *others, **kwargs)
+    except _LateError:
+        watch.late = True
+    if capabilities.has_cancel_safe():
+        with contextlib.suppress(psycopg.Error):
+            instance.cancel_safe(timeout=GRACE)
+        watch.end = watch.clock.monotonic() + GRACE
+        try:
+            return wrapped(_limited(generator, watch), *others, **kwargs)
+        except _LateError:
+            pass
+    instance.close()
+    raise _lost()
+
+
+async def _wait_async(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    watch = _WATCH.get()
+    if watch is None:
+        return await wrapped(*args, **kwargs)
+    generator, *others = args
+    try:
+        return await wrapped(_limited(generator, watch), *others, **kwargs)
+    except _LateError:
+        watch.late = True
+    if capabilities.has_cancel_safe():
+        with contextlib.suppress(psycopg.Error):
+            await instance.cancel_safe(timeout=GRACE)
+        watch.end = watch.clock.monotonic() + GRACE
+        try:
+            return await wrapped(_limited(generator, watch), *others, **kwargs)
+        except _LateError:
+            pass
+    await instance.close()
+    raise _lost()
+
+
+def _lost() -> psycopg.OperationalError:
+    message = "the server did not answer in time, the connection is closed"
+    return psycopg.OperationalError(message)
+
+
+def _limited(generator: Any, watch: _Watch) -> Generator[Any, Any, Any]:
+    """Pass on what is waited for; raise where nothing came and the time is over."""
+    ready: Any = None
+    while True:
+        try:
+            wanted = generator.send(ready)
+        except StopIteration as stop:
+            return stop.value
+        ready = yield wanted
+        if not ready and watch.clock.monotonic() >= watch.end:
+            raise _LateError

@@ -1,0 +1,420 @@
+"""psycopg2: a subclass of ours at the bottom of each connection and cursor.
+
+Its types are C and cannot be patched, and a proxy would break whatever hands a
+connection to C code. So `_connect`, below `connect`, is given a factory whose class
+is the app's own with ours as the last base: the app's methods run first and what
+they pass on by `super()` arrives here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from typing import TYPE_CHECKING, Any, Final, final
+
+import psycopg2
+import psycopg2.extensions as ext
+from psycopg2 import _psycopg
+
+from resilience_instrument import native
+from resilience_instrument.integrations import _dbapi, _postgresql
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._watchdog import Watchdog, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.integrations._dbapi import Link
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sql import Statement
+    from resilience_instrument.verdict import Judgement
+
+_REPLICATING: Final = (_psycopg.ReplicationConnection, _psycopg.ReplicationCursor)
+_IDLE: Final = ext.TRANSACTION_STATUS_IDLE
+
+GRACE: Final = 0.2
+"""Seconds between asking the server to cancel and cutting the connection."""
+
+
+@final
+class _Driver:
+    """What is particular to psycopg2."""
+
+    library = "psycopg2"
+    scheme = _postgresql.SCHEME
+    dialect = _postgresql.DIALECT
+    default_port = _postgresql.PORT
+    rolled_back = _postgresql.ROLLED_BACK
+    once: frozenset[str] = frozenset()
+    refusals = _dbapi.own_errors(__name__, psycopg2.OperationalError)
+
+    @staticmethod
+    def code(error: Exception) -> str:
+        """Return the SQLSTATE."""
+        return getattr(error, "pgcode", None) or ""
+
+    @staticmethod
+    def judge_connect(error: Exception) -> Judgement:
+        """Read why a connect failed."""
+        is_own = isinstance(error, psycopg2.OperationalError)
+        return _postgresql.judge_connect(error, "", is_own=is_own)
+
+    @staticmethod
+    def judge_statement(error: Exception, code: str) -> Judgement:
+        """Read why a statement failed."""
+        # Without a code: the connection is lost, in libpq's words or in none.
+        is_lost = type(error) in {psycopg2.OperationalError, psycopg2.DatabaseError}
+        return _postgresql.judge_statement(error, code, is_lost=is_lost)
+
+
+DRIVER: Final = _Driver()
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """List what is wrapped, which also shows whether the library is as expected."""
+    ext.connection.get_transaction_status  # noqa: B018 - see above
+    return [Target(psycopg2, "_connect", _connecting(runtime))]
+
+
+def _connecting(runtime: Runtime) -> Wrapper:
+    links = _dbapi.Links(runtime, DRIVER)
+    watchdog = Watchdog(runtime.fault)
+
+    def connect(
+        wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            # Asynchronous ones are driven by the app's own loop.
+            if suppressed() or kwargs.get("async") or kwargs.get("async_"):
+                return wrapped(*args, **kwargs)
+            attempt = _Connecting(links, watchdog, wrapped, *args, **kwargs)
+        except psycopg2.ProgrammingError:
+            # A DSN that cannot be read: the driver says so itself.
+            return wrapped(*args, **kwargs)
+        except Exception as fault:
+            runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        return _dbapi.connect(
+            attempt.link, attempt, unbounded=attempt.unbounded, limit=attempt.limit
+        )
+
+    return connect
+
+
+@final
+class _Connecting:
+    """A connect: tries it, each time within what is left."""
+
+    __slots__ = (
+        "_dsn",
+        "_factory",
+        "_given",
+        "_kwargs",
+        "_watchdog",
+        "_wrapped",
+        "late",
+        "limit",
+        "link",
+        "unbounded",
+    )
+
+    def __init__(
+        self,
+        links: _dbapi.Links,
+        watchdog: Watchdog,
+        wrapped: Callable[..., Any],
+        dsn: str,
+        connection_factory: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self._given = ext.parse_dsn(dsn)
+        self._watchdog = watchdog
+        self._wrapped = wrapped
+        self._dsn = dsn
+        self._factory = _governed(connection_factory or ext.connection, _Connection)
+        self._kwargs = kwargs
+        self.late = False
+        self.link = _postgresql.link(links, self._given)
+        self.unbounded = not _postgresql.limits_connect(self._given)
+        default = self.link.timeouts.connect
+        self.limit = _postgresql.connect_limit(self._given, default)
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Connect once."""
+        self.late = False
+        dsn = self._dsn
+        if self.unbounded and deadline is not None:
+            left = deadline - self.link.runtime.clock.monotonic()
+            # Whole seconds are all that libpq knows, and 0 would be for ever.
+            dsn = ext.make_dsn(dsn, connect_timeout=max(1, math.ceil(left)))
+        try:
+            connection = self._wrapped(
+                dsn, connection_factory=self._factory, **self._kwargs
+            )
+        except psycopg2.OperationalError as error:
+            self.late = "timeout expired" in str(error)
+            raise
+        if isinstance(connection, _Connection):
+            connection._resilience = self.link  # noqa: SLF001 - ours
+            connection._resilience_watchdog = self._watchdog  # noqa: SLF001
+            connection._resilience_own = _postgresql.limits_statements(  # noqa: SLF001
+                self._given
+            )
+        return connection
+
+    def is_whole(self) -> bool:
+        """Tell that nothing came before it."""
+        return True
+
+    def restart(self) -> None:
+        """Need nothing: each try is a connection of its own."""
+
+
+def _governed(theirs: Any, ours: Any) -> Any:
+    """Return a class of the app's own with ours right above the C type."""
+    base = ours.__mro__[1]
+    if not isinstance(theirs, type) or not issubclass(theirs, base):
+        return theirs
+    if issubclass(theirs, (ours, *_REPLICATING)):
+        return theirs
+    return _combined(theirs, ours)
+
+
+@functools.lru_cache(maxsize=256)
+def _combined(theirs: Any, ours: Any) -> Any:
+    base = ours.__mro__[1]
+    facts = {
+        "__module__": theirs.__module__,
+        "__qualname__": theirs.__qualname__,
+        "__doc__": theirs.__doc__,
+    }
+    bases = (ours,) if theirs is base else (theirs, ours)
+    return type(theirs.__name__, bases, facts)
+
+
+class _Connection(ext.connection):  # type: ignore[misc]
+    """Below the app's own class: gives cursors that are governed, times its end."""
+
+    _resilience: Link | None = None
+    _resilience_watchdog: Any = None
+    _resilience_own = False
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a cursor of the class that was asked for, governed."""
+        if self._resilience is None:
+            return super().cursor(*args, **kwargs)
+        given = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
+        factory = _governed(given or self.cursor_factory or ext.cursor, _Cursor)
+        if len(args) > 1:
+            return super().cursor(args[0], factory, *args[2:], **kwargs)
+        return super().cursor(*args, **{**kwargs, "cursor_factory": factory})
+
+    def commit(self) -> None:
+        """End the transaction, within the limit for a statement."""
+        self._end("COMMIT", super().commit)
+
+    def rollback(self) -> None:
+        """End the transaction, within the limit for a statement."""
+        self._end("ROLLBACK", super().rollback)
+
+    def _end(self, command: str, perform: Callable[[], Any]) -> None:
+        if self._resilience is None or self.get_transaction_status() == _IDLE:
+            perform()
+        else:
+            _run(self, DRIVER.dialect.read(command), perform, ())
+
+
+class _Cursor(ext.cursor):  # type: ignore[misc]
+    """Below the app's own class: sends statements by way of the policies."""
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - its name
+        """Send one statement."""
+        statement = _read(self, query)
+        perform = super().execute
+        whole = None if self.name else query
+        return _run(self.connection, statement, perform, (query, vars), whole)
+
+    def executemany(self, query: Any, vars_list: Any) -> Any:
+        """Send one statement for each set of parameters."""
+        statement = _read(self, query)
+        named = statement and statement._replace(summary=f"BATCH {statement.summary}")
+        return _run(self.connection, named, super().executemany, (query, vars_list))
+
+    def callproc(self, procname: Any, *args: Any) -> Any:
+        """Call a function."""
+        statement = _read(self, f"CALL {procname}")
+        return _run(self.connection, statement, super().callproc, (procname, *args))
+
+    def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        """Copy by a statement of the app's own."""
+        perform = functools.partial(super().copy_expert, **kwargs)
+        return _run(self.connection, _read(self, sql), perform, (sql, *args))
+
+    def copy_from(self, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
+        """Copy a file into a table."""
+        perform = functools.partial(super().copy_from, **kwargs)
+        statement = _read(self, f"COPY {table}")
+        return _run(self.connection, statement, perform, (file, table, *args))
+
+    def copy_to(self, file: Any, table: Any, *args: Any, **kwargs: Any) -> Any:
+        """Copy a table into a file."""
+        perform = functools.partial(super().copy_to, **kwargs)
+        statement = _read(self, f"COPY {table}")
+        return _run(self.connection, statement, perform, (file, table, *args))
+
+
+def _read(cursor: Any, query: Any) -> Statement | None:
+    """Return what is known of a statement, None if it is no text."""
+    if isinstance(query, (str, bytes)):
+        return DRIVER.dialect.read(query)
+    try:
+        return DRIVER.dialect.read(query.as_string(cursor))
+    except Exception:
+        # The driver says itself what it thinks of it.
+        return None
+
+
+def _run(
+    connection: Any,
+    statement: Statement | None,
+    perform: Callable[..., Any],
+    args: tuple[Any, ...],
+    whole: Any = None,
+) -> Any:
+    """Send a statement by way of the policies.
+
+    Args:
+        connection: Over which connection.
+        statement: What is known of it, None for nothing.
+        perform: Sends it, given `args`.
+        args: See above.
+        whole: Its text where it might be sent again, None where it must not.
+    """
+    link = getattr(connection, "_resilience", None)
+    if link is None or statement is None or suppressed():
+        return perform(*args)
+    try:
+        if statement.sets_limit:
+            connection._resilience_own = True  # noqa: SLF001 - ours
+        own = connection._resilience_own  # noqa: SLF001
+        first = connection.get_transaction_status() == _IDLE
+        sending = _Sending(connection, perform, args, statement, whole)
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return perform(*args)
+    return _dbapi.send(link, sending, statement, first=first, own=own)
+
+
+@final
+class _Sending:
+    """A statement on its way: ends it when its time is over."""
+
+    __slots__ = ("_args", "_cancel", "_connection", "_perform", "_whole", "late")
+
+    def __init__(
+        self,
+        connection: Any,
+        perform: Callable[..., Any],
+        args: tuple[Any, ...],
+        statement: Statement,
+        whole: Any,
+    ) -> None:
+        self._connection = connection
+        self._perform = perform
+        self._args = args
+        self._whole = whole if statement.verb in _dbapi.REPEATABLE else None
+        self._cancel: _Cancel | None = None
+        self.late = False
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        if deadline is None:
+            return self._perform(*self._args)
+        watchdog = self._connection._resilience_watchdog  # noqa: SLF001 - ours
+        slot = watchdog.arm(deadline, self._strike)
+        try:
+            return self._perform(*self._args)
+        finally:
+            self.late = watchdog.disarm(slot)
+            if self._cancel is not None:
+                self._cancel.wait()
+
+    def is_whole(self) -> bool:
+        """Tell whether it was one statement and nothing before it."""
+        query = self._whole
+        if query is None:
+            return False
+        if not isinstance(query, str):
+            query = query.as_string(self._connection)
+        return DRIVER.dialect.is_single(query)
+
+    def restart(self) -> None:
+        """Roll back, so that the driver begins a transaction again."""
+        if not self._connection.autocommit:
+            ext.connection.rollback(self._connection)
+
+    def _strike(self, number: int) -> float | None:
+        """Ask the server to cancel; if that has no effect, cut the connection."""
+        if number == 1:
+            self._cancel = _Cancel(self._connection)
+            return GRACE
+        cut(self._connection.fileno())
+        return None
+
+
+@final
+class _Cancel:
+    """A request to cancel, sent beside the connection by a thread of its own.
+
+    The driver's own `cancel` holds the interpreter's lock while it waits for the
+    server: with a server that went silent, the whole process would stand still.
+    libpq's function is the same and, called through ctypes, holds nothing.
+    """
+
+    __slots__ = ("_done",)
+
+    def __init__(self, connection: Any) -> None:
+        self._done = native.allocate_lock()
+        library = _libpq()
+        if library is not None:
+            self._done.acquire()
+            address = connection.pgconn_ptr
+            native.start_thread(self._send, (library, library.PQgetCancel(address)))
+
+    def _send(self, library: Any, request: int) -> None:
+        text = ctypes.create_string_buffer(256)
+        library.PQcancel(request, text, len(text))
+        library.PQfreeCancel(request)
+        self._done.release()
+
+    def wait(self) -> None:
+        """Wait until the request is with the server, so that it hits nothing else."""
+        self._done.acquire(timeout=1.0)
+
+
+@functools.lru_cache(maxsize=1)
+def _libpq() -> Any:
+    """Return the libpq that the driver has loaded, None if it cannot be found."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - no file of the app's
+            paths = [line.split()[-1] for line in maps if "libpq" in line]
+        library = ctypes.CDLL(_of(paths))
+        library.PQgetCancel.argtypes = [ctypes.c_void_p]
+        library.PQgetCancel.restype = ctypes.c_void_p
+        library.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+        library.PQfreeCancel.argtypes = [ctypes.c_void_p]
+    except (OSError, AttributeError, LookupError):
+        return None
+    return library
+
+
+def _of(paths: list[str]) -> str:
+    """Return the path that belongs to psycopg2, which another driver's may join."""
+    ours = [path for path in paths if "psycopg2" in path]
+    if not ours and len(set(paths)) > 1:
+        message = "several libpq are loaded"
+        raise LookupError(message)
+    return (ours or paths)[0]

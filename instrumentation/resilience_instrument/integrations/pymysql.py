@@ -1,0 +1,236 @@
+"""PyMySQL: patches of its connection's `__init__`, `connect` and `query`.
+
+Its connect timeout does not cover the handshake, and it has no read timeout by
+default. Both are given here where the app gave none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, final
+
+import pymysql
+from pymysql import connections
+
+from resilience_instrument.integrations import _dbapi, _mysql
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import suppressed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.integrations._dbapi import Links
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.verdict import Judgement
+
+
+@final
+class _Driver:
+    """What is particular to PyMySQL."""
+
+    library = "pymysql"
+    scheme = _mysql.SCHEME
+    dialect = _mysql.DIALECT
+    default_port = _mysql.PORT
+    rolled_back = _mysql.ROLLED_BACK
+    once = _mysql.ONCE
+    refusals = _dbapi.own_errors(__name__, pymysql.err.OperationalError, _mysql.REFUSED)
+
+    @staticmethod
+    def code(error: Exception) -> str:
+        """Return the error's number."""
+        return _mysql.number(error)
+
+    def judge_connect(self, error: Exception) -> Judgement:
+        """Read why a connect failed."""
+        is_own = isinstance(error, pymysql.err.Error)
+        return _mysql.judge_connect(error, self.code(error), is_own=is_own)
+
+    @staticmethod
+    def judge_statement(error: Exception, code: str) -> Judgement:
+        """Read why a statement failed."""
+        return _mysql.judge_statement(error, code)
+
+
+DRIVER: Final = _Driver()
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """List what is wrapped, which also shows whether the library is as expected."""
+    links = _dbapi.Links(runtime, DRIVER)
+    connection = connections.Connection
+    rollback = connection.rollback
+    return [
+        Target(connection, "__init__", _initialising(links)),
+        Target(connection, "connect", _connecting(links)),
+        Target(connection, "query", _querying(rollback)),
+        *(Target(connection, name, _ending(name)) for name in ("commit", "rollback")),
+    ]
+
+
+def _initialising(links: Links) -> Wrapper:
+    def initialise(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            given = dict(kwargs)
+            database = given.get("database", given.get("db"))
+            link = _mysql.link(links, given.get("host"), given.get("port"), database)
+            instance._resilience = link  # noqa: SLF001 - ours, as all its like here
+            instance._resilience_own = "read_timeout" in given  # noqa: SLF001
+            instance._resilience_unbounded = "connect_timeout" not in given  # noqa: SLF001
+            instance._resilience_connecting = False  # noqa: SLF001
+            read = link.timeouts.read
+            kwargs = {"read_timeout": read, "write_timeout": read, **given}
+        except Exception as fault:
+            links.runtime.fault("describe", fault)
+        return wrapped(*args, **kwargs)
+
+    return initialise
+
+
+def _connecting(links: Links) -> Wrapper:
+    def connect(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if not hasattr(instance, "_resilience") or suppressed():
+            return wrapped(*args, **kwargs)
+        try:
+            # Read here: an option file may have had a say since.
+            link = _mysql.link(links, instance.host, instance.port, _database(instance))
+            instance._resilience = link  # noqa: SLF001 - ours
+            unbounded = instance._resilience_unbounded  # noqa: SLF001
+            limit = link.timeouts.connect if unbounded else instance.connect_timeout
+            attempt = _Connecting(instance, wrapped, args, kwargs)
+        except Exception as fault:
+            links.runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        return _dbapi.connect(link, attempt, unbounded=unbounded, limit=limit)
+
+    return connect
+
+
+def _database(instance: Any) -> Any:
+    return instance.db
+
+
+class _Connecting(_dbapi.Sending):
+    """A connect: tries it, handshake included, within what is left."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(
+        self,
+        connection: Any,
+        wrapped: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(wrapped, args, kwargs)
+        self._connection = connection
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Connect once."""
+        connection = self._connection
+        own = connection.connect_timeout, connection._read_timeout  # noqa: SLF001
+        clock = connection._resilience.runtime.clock  # noqa: SLF001 - ours
+        if deadline is not None:
+            left = max(0.05, deadline - clock.monotonic())
+            connection.connect_timeout = left
+            given = connection._resilience_own  # noqa: SLF001 - ours
+            read = min(left, own[1] or left) if given else left
+            connection._read_timeout = read  # noqa: SLF001
+        begun = clock.monotonic()
+        connection._resilience_connecting = True  # noqa: SLF001 - ours
+        try:
+            return self.perform(*self.args, **self.kwargs)
+        except pymysql.err.OperationalError as error:
+            waited = clock.monotonic() - begun
+            limit = connection._read_timeout  # noqa: SLF001
+            self.late = _is_late(error, waited, limit)
+            raise
+        finally:
+            connection._resilience_connecting = False  # noqa: SLF001 - ours
+            connection.connect_timeout, connection._read_timeout = own  # noqa: SLF001
+
+
+def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
+    """Tell whether a lost connection is what a timeout of the driver looks like."""
+    return limit is not None and waited >= limit * 0.98 and "timed out" in str(error)
+
+
+def _querying(rollback: Any) -> Wrapper:
+    def query(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        link = getattr(instance, "_resilience", None)
+        if link is None or instance._resilience_connecting or suppressed():  # noqa: SLF001
+            return wrapped(*args, **kwargs)
+        try:
+            sql = args[0] if args else kwargs["sql"]
+            statement = DRIVER.dialect.read(sql)
+            own = instance._resilience_own  # noqa: SLF001 - ours
+            whole = _mysql.repeatable(sql, statement)
+            attempt = _Query(wrapped, args, kwargs, whole)
+            attempt.connection, attempt.rollback = instance, rollback
+            first = not instance.server_status & _mysql.IN_TRANSACTION
+        except Exception as fault:
+            link.runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        return _dbapi.send(link, attempt, statement, first=first, own=own)
+
+    return query
+
+
+def _ending(name: str) -> Wrapper:
+    statement = DRIVER.dialect.read(name.upper())
+
+    def end(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        link = getattr(instance, "_resilience", None)
+        if link is None or instance._resilience_connecting or suppressed():  # noqa: SLF001
+            return wrapped(*args, **kwargs)
+        own = instance._resilience_own  # noqa: SLF001 - ours
+        attempt = _Query(wrapped, args, kwargs)
+        attempt.connection = instance
+        return _dbapi.send(link, attempt, statement, first=False, own=own)
+
+    return end
+
+
+class _Query(_mysql.MysqlSending):
+    """A statement on its way, within the read timeout that is left for it."""
+
+    __slots__ = ("connection", "rollback")
+
+    connection: Any
+    rollback: Any
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        connection = self.connection
+        own = connection._read_timeout  # noqa: SLF001 - it has no other name
+        given = connection._resilience_own  # noqa: SLF001 - ours
+        clock = connection._resilience.runtime.clock  # noqa: SLF001 - ours
+        if deadline is not None:
+            left = max(0.05, deadline - clock.monotonic())
+            connection._read_timeout = min(left, own or math.inf)  # noqa: SLF001
+        elif not given:
+            connection._read_timeout = None  # noqa: SLF001 - it may run for long
+        begun = clock.monotonic()
+        try:
+            return self.perform(*self.args, **self.kwargs)
+        except pymysql.err.OperationalError as error:
+            waited = clock.monotonic() - begun
+            limit = connection._read_timeout  # noqa: SLF001
+            self.late = _is_late(error, waited, limit)
+            raise
+        finally:
+            connection._read_timeout = own  # noqa: SLF001
+
+    def restart(self) -> None:
+        """Roll back: the driver's own idea of the transaction is out of date."""
+        if not self.connection.server_status & _mysql.AUTOCOMMIT:
+            self.rollback(self.connection)

@@ -1,0 +1,227 @@
+"""sqlite3: a subclass of ours at the bottom of each connection and cursor.
+
+There is no server, so there is neither a circuit nor a limit: statements are
+counted and measured, and a locked database is told from a failure. Most of the
+work happens while rows are fetched, which is not part of the measure.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import sqlite3.dbapi2
+from typing import TYPE_CHECKING, Any, Final, final
+
+from resilience_instrument.integrations import _dbapi
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import SQLITE
+from resilience_instrument.verdict import Evidence, Judgement, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.integrations._dbapi import Link, Links
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+
+# SQLite documentation, "Result and Error Codes": somebody else holds the lock.
+_LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_FACTORY_PLACE: Final = 5
+_NOT_GIVEN: Any = object()
+
+
+@final
+class _Driver:
+    """What is particular to sqlite3."""
+
+    library = "sqlite3"
+    scheme = "sqlite"
+    dialect = SQLITE
+    default_port = 0
+    rolled_back: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
+    refusals = _dbapi.own_errors(__name__, sqlite3.OperationalError)
+
+    @staticmethod
+    def code(error: Exception) -> str:
+        """Return the name of the result code."""
+        return getattr(error, "sqlite_errorname", "")
+
+    @staticmethod
+    def judge_connect(error: Exception) -> Judgement:
+        """Read why a file could not be opened."""
+        return _dbapi.local(error)
+
+    @staticmethod
+    def judge_statement(error: Exception, code: str) -> Judgement:
+        """Read why a statement failed."""
+        if code.startswith(_LOCKED):
+            return Judgement(Verdict.TRANSIENT, Evidence.NEUTRAL, reason=code)
+        reason = code or type(error).__name__
+        return Judgement(Verdict.PERMANENT, Evidence.NEUTRAL, reason=reason)
+
+
+DRIVER: Final = _Driver()
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """List what is wrapped: one function under the two names that it has."""
+    wrapper = _connecting(runtime)
+    return [
+        Target(sqlite3, "connect", wrapper),
+        Target(sqlite3.dbapi2, "connect", wrapper),
+    ]
+
+
+def _connecting(runtime: Runtime) -> Wrapper:
+    links = _dbapi.Links(runtime, DRIVER)
+
+    def connect(
+        wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if suppressed():
+            return wrapped(*args, **kwargs)
+        try:
+            link = _link(links, *args, **kwargs)
+            attempt = _Attempt(wrapped, *_with_factory(args, kwargs))
+            call = link.plain(_dbapi.CONNECT, unbounded=False)
+        except Exception as fault:
+            runtime.fault("describe", fault)
+            return wrapped(*args, **kwargs)
+        connection = _dbapi.counted(link, call, attempt, None)
+        if isinstance(connection, _Connection):
+            connection._resilience = link  # noqa: SLF001 - ours
+        return connection
+
+    return connect
+
+
+def _link(links: Links, database: Any = "", *_: Any, **__: Any) -> Link:
+    name = os.fsdecode(database).partition("?")[0]
+    shown = name if name == ":memory:" else os.path.basename(name)  # noqa: PTH119
+    shown = shown or "temporary"
+    return links.find("", 0, shown, f"sqlite:{shown}")
+
+
+def _with_factory(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put our class below the one that was asked for, wherever that was given."""
+    place = _FACTORY_PLACE
+    if len(args) > place:
+        factory = _governed(args[place], sqlite3.Connection, _Connection)
+        return (*args[:place], factory, *args[place + 1 :]), kwargs
+    given = kwargs.get("factory", sqlite3.Connection)
+    factory = _governed(given, sqlite3.Connection, _Connection)
+    return args, {**kwargs, "factory": factory}
+
+
+def _governed(theirs: Any, base: Any, ours: Any) -> Any:
+    """Return a class of the app's own with ours right above the C type."""
+    if not isinstance(theirs, type) or not issubclass(theirs, base):
+        return theirs
+    return theirs if issubclass(theirs, ours) else _combined(theirs, base, ours)
+
+
+@functools.lru_cache(maxsize=256)
+def _combined(theirs: Any, base: Any, ours: Any) -> Any:
+    facts = {
+        "__module__": theirs.__module__,
+        "__qualname__": theirs.__qualname__,
+        "__doc__": theirs.__doc__,
+    }
+    bases = (ours,) if theirs is base else (theirs, ours)
+    return type(theirs.__name__, bases, facts)
+
+
+class _Connection(sqlite3.Connection):
+    """Below the app's own class: gives cursors that are governed."""
+
+    _resilience: Link | None = None
+
+    def cursor(self, factory: Any = _NOT_GIVEN) -> Any:
+        """Make a cursor of the class that was asked for, governed."""
+        if factory is _NOT_GIVEN:
+            factory = sqlite3.Cursor
+        return super().cursor(_governed(factory, sqlite3.Cursor, _Cursor))
+
+    def commit(self) -> None:
+        """End the transaction, if there is one."""
+        if self.in_transaction:
+            _run(self, "COMMIT", super().commit, ())
+        else:
+            super().commit()
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one."""
+        if self.in_transaction:
+            _run(self, "ROLLBACK", super().rollback, ())
+        else:
+            super().rollback()
+
+
+class _Cursor(sqlite3.Cursor):
+    """Below the app's own class: counts its statements."""
+
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        """Run one statement."""
+        return _run(self.connection, sql, super().execute, (sql, parameters))
+
+    def executemany(self, sql: Any, parameters: Any, /) -> Any:
+        """Run one statement for each set of parameters."""
+        perform = super().executemany
+        return _run(self.connection, sql, perform, (sql, parameters), "BATCH ")
+
+    def executescript(self, sql_script: Any, /) -> Any:
+        """Run several statements."""
+        perform = super().executescript
+        return _run(self.connection, sql_script, perform, (sql_script,), "BATCH ")
+
+
+def _run(
+    connection: Any,
+    sql: Any,
+    perform: Callable[..., Any],
+    args: tuple[Any, ...],
+    prefix: str = "",
+) -> Any:
+    """Run a statement, counted."""
+    link = getattr(connection, "_resilience", None)
+    if link is None or not isinstance(sql, str) or suppressed():
+        return perform(*args)
+    try:
+        summary = SQLITE.read(sql).summary
+        call = link.plain(prefix + summary, unbounded=False)
+        attempt = _Attempt(perform, args, {})
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return perform(*args)
+    return _dbapi.counted(link, call, attempt, None)
+
+
+@final
+class _Attempt:
+    """Something that is done once."""
+
+    __slots__ = ("_args", "_kwargs", "_perform", "late")
+
+    def __init__(
+        self, perform: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._perform = perform
+        self._args = args
+        self._kwargs = kwargs
+        self.late = False
+
+    def __call__(self, deadline: float | None) -> Any:  # noqa: ARG002 - has no limit
+        """Do it."""
+        return self._perform(*self._args, **self._kwargs)
+
+    def is_whole(self) -> bool:
+        """Tell that it is never repeated."""
+        return False
+
+    def restart(self) -> None:
+        """Need nothing."""

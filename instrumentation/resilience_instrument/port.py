@@ -1,0 +1,68 @@
+"""The port through which one call touches the world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.outcome import Outcome
+    from resilience_instrument.verdict import Judgement
+
+T = TypeVar("T")
+
+
+class Io(Protocol):
+    """The port through which one call touches the world."""
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:
+        """Make attempt `number`, over by the monotonic time `deadline`."""
+        ...
+
+    def judge(self, outcome: Outcome) -> Judgement:
+        """Read what the last attempt came to."""
+        ...
+
+    def reject(self, error: ResilienceError) -> Exception:
+        """Return `error` as one that is also the library's own."""
+        ...
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Release what a response holds that will not reach the app."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class RacingIo(Io, Protocol):
+    """An `Io` under which two attempts of one call may be under way at once.
+
+    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
+    attempt is under way.
+    """
+
+    async def race(
+        self,
+        primary: Coroutine[object, None, T],
+        backup: Callable[[], Coroutine[object, None, T] | None],
+        delay: float,
+        accept: Callable[[T], bool],
+    ) -> tuple[T, list[T]]:
+        """Run two attempts; return the accepted result and those that lost."""
+        ...
+
+
+def run_sync(coroutine: Coroutine[object, None, T]) -> T:
+    """Finish a coroutine whose `Io` never suspends, and return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    message = "a synchronous Io suspended"
+    raise RuntimeError(message)
