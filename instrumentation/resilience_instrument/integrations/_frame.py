@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_NOTHING: Final = object()
+
+
 @final
 class Frame:
     """One call of the app, from its entry to the library until it returns.
@@ -27,7 +30,6 @@ class Frame:
 
     __slots__ = (
         "clamp",
-        "clamped",
         "deadline",
         "elapsed",
         "explicit",
@@ -39,9 +41,9 @@ class Frame:
         self.stream = stream
         self.deadline: float | None = parent.deadline if parent else None
         self.explicit = False
-        self.clamped: Callable[[Frame], Clamp] | None = None
-        """Makes the clamp of the attempt that is under way on the short way."""
-        self.response: Any = None
+        self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
+        """The clamp of an attempt on the short way, or what makes it if one asks."""
+        self.response: Any = _NOTHING
 
 
 FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
@@ -50,13 +52,14 @@ FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=
 def clamp_here() -> Clamp | None:
     """Return the clamp of the attempt that is under way in this context."""
     found = CLAMP.get()
-    if found is None:
-        frame = FRAME.get()
-        if frame is not None and frame.clamped is not None:
-            found = frame.clamp
-            if found is None:
-                found = frame.clamp = frame.clamped(frame)
-    return found
+    frame = FRAME.get()
+    if found is not None or frame is None:
+        return found
+    held = frame.clamp
+    if held is None or isinstance(held, Clamp):
+        return held
+    made = frame.clamp = held(frame)
+    return made
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

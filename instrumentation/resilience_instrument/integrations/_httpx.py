@@ -9,41 +9,54 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import importlib
+import types
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
-from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 
 from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._httpcore import Streams
-from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._http import FINE
+from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import (
     deliver,
+    deliver_as_made,
     described,
     govern,
     govern_sync,
+    is_watched,
+    resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
 from resilience_instrument.policies.timeout import limits
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.fastpath import Lane
+    from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sending import Kind
     from resilience_instrument.outcome import Outcome
 
     Fault = Callable[[str, Exception], None]
 
 _UPGRADED: Final = 101
+_CHOSEN: Final = "_resilience_chosen"
+"""Says on requests and clients whether the app chose their timeouts."""
+_PLANS: Final = 64
 _OVER: Final = "the time for the whole call is over"
 
 
@@ -96,7 +109,7 @@ class Kit:
         )
 
 
-def targets(kit: Kit, runtime: Runtime) -> list[Target]:
+def targets(kit: Kit, runtime: Runtime) -> list[AnyTarget]:
     """Return what is wrapped, for one `runtime`."""
     module: Any = kit.module
     client, async_client = module.Client, module.AsyncClient
@@ -106,15 +119,19 @@ def targets(kit: Kit, runtime: Runtime) -> list[Target]:
         *Streams(kit.core).targets(),
         Target(client, "__init__", given.note_client),
         Target(async_client, "__init__", given.note_client),
-        Target(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
-        Target(module.HTTPTransport, "handle_request", _attempts(kit, site)),
+        Replacement(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
+        Replacement(
+            module.HTTPTransport,
+            "handle_request",
+            functools.partial(_sender, kit, site),
+        ),
         Target(
             module.AsyncHTTPTransport,
             "handle_async_request",
             _async_attempts(kit, site),
         ),
-        Target(client, "send", _frame(given)),
-        Target(async_client, "send", _async_frame(given)),
+        Replacement(client, "send", functools.partial(_frame, given)),
+        Replacement(async_client, "send", functools.partial(_async_frame, given)),
     ]
 
 
@@ -126,14 +143,12 @@ class _Given:
     choice is looked at where it is made.
     """
 
-    __slots__ = ("_clients", "_default", "_fault", "_requests", "_unset")
+    __slots__ = ("_default", "_fault", "_unset")
 
     def __init__(self, module: Any, fault: Fault) -> None:
         self._fault = fault
         self._default = module._config.DEFAULT_TIMEOUT_CONFIG  # noqa: SLF001
         self._unset = module.USE_CLIENT_DEFAULT
-        self._clients: WeakSet[Any] = WeakSet()
-        self._requests: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
     def note_client(
         self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -142,45 +157,54 @@ class _Given:
         result = wrapped(*args, **kwargs)
         if kwargs.get("timeout", self._default) is not self._default:
             try:
-                self._clients.add(instance)
+                setattr(instance, _CHOSEN, (instance.timeout, True))
             except Exception as fault:
                 self._fault("describe", fault)
         return result
 
-    def note_request(
-        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Wrap `build_request`."""
-        request = wrapped(*args, **kwargs)
-        try:
-            chosen = kwargs.get("timeout", self._unset) is not self._unset
-            inside = "timeout" in (kwargs.get("extensions") or {})
-            self._requests[request] = chosen or inside or self._by_client(instance)
-        except Exception as fault:
-            self._fault("describe", fault)
-        return request
+    def note_request(self, original: Any) -> Any:
+        """Replace `build_request`."""
+        unset, by_client, tell = self._unset, self._by_client, self._fault
 
-    def frame(self, client: Any, args: tuple[Any, ...], kwargs: Any) -> Frame:
+        @functools.wraps(original)
+        def build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+            request = original(self, *args, **kwargs)
+            try:
+                # On the request itself: anything beside it costs as much as a call.
+                request._resilience_chosen = (  # noqa: SLF001
+                    kwargs.get("timeout", unset) is not unset
+                    or "timeout" in (kwargs.get("extensions") or ())
+                    or by_client(self)
+                )
+            except Exception as fault:
+                tell("describe", fault)
+            return request
+
+        return build_request
+
+    def frame(self, client: Any, request: Any, *, stream: bool) -> Frame:
         """Return the frame of one call through `client`."""
-        frame = Frame(FRAME.get(), stream=bool(kwargs.get("stream", False)))
+        frame = Frame(FRAME.get(), stream=stream)
         try:
-            frame.explicit = self._by_app(
-                client, args[0] if args else kwargs["request"]
-            )
+            noted = getattr(request, _CHOSEN, None)
+            if noted is None:
+                noted = "timeout" in request.extensions or self._by_client(client)
+            frame.explicit = noted
         except Exception as fault:
             # Explicit: nothing of the app's is replaced by ours then.
             frame.explicit = True
             self._fault("describe", fault)
         return frame
 
-    def _by_app(self, client: Any, request: Any) -> bool:
-        noted = self._requests.get(request)
-        if noted is not None:
-            return noted
-        return "timeout" in request.extensions or self._by_client(client)
-
     def _by_client(self, client: Any) -> bool:
-        return client in self._clients or client.timeout != self._default
+        timeout = client.timeout
+        noted = getattr(client, _CHOSEN, None)
+        # The app may give its client another one at any time.
+        if noted is None or noted[0] is not timeout:
+            noted = (timeout, timeout != self._default)
+            setattr(client, _CHOSEN, noted)
+        chosen: bool = noted[1]
+        return chosen
 
 
 def _timed(frame: Frame, response: Any) -> Any:
@@ -190,48 +214,153 @@ def _timed(frame: Frame, response: Any) -> Any:
     return response
 
 
-def _frame(given: _Given) -> Wrapper:
-    def send(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        frame = given.frame(instance, args, kwargs)
+def _frame(given: _Given, original: Any) -> Any:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
+        frame = given.frame(self, request, stream=bool(stream))
         token = FRAME.set(frame)
         try:
-            return _timed(frame, wrapped(*args, **kwargs))
+            return _timed(frame, original(self, request, stream=stream, **kwargs))
         finally:
             FRAME.reset(token)
 
     return send
 
 
-def _async_frame(given: _Given) -> Wrapper:
+def _async_frame(given: _Given, original: Any) -> Any:
+    @functools.wraps(original)
     async def send(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self: Any, request: Any, *, stream: bool = False, **kwargs: Any
     ) -> Any:
-        frame = given.frame(instance, args, kwargs)
+        frame = given.frame(self, request, stream=bool(stream))
         token = FRAME.set(frame)
         try:
-            return _timed(frame, await wrapped(*args, **kwargs))
+            return _timed(frame, await original(self, request, stream=stream, **kwargs))
         finally:
             FRAME.reset(token)
 
     return send
 
 
-def _attempts(kit: Kit, site: Site) -> Wrapper:
+def _sender(kit: Kit, site: Site, original: Any) -> Any:
     runtime = site.runtime
+    monotonic = runtime.clock.monotonic
+    pool_class, core_handle = kit.core.ConnectionPool, kit.core.ConnectionPool.handle_request
+    in_memory = kit.module.ByteStream
 
-    def handle_request(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        sending = described(
-            runtime, _governed, kit, site, wrapped, instance, *args, *kwargs.values()
-        )
-        if sending is None:
-            return wrapped(*args, **kwargs)
-        return govern_sync(runtime, sending.call, sending.policies, sending)
+    def clamp_of(frame: Frame) -> Clamp:
+        return Clamp(frame.deadline, monotonic, sending=False)
+
+    @functools.wraps(original)
+    def handle_request(self: Any, request: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
+        # One function on purpose: calling another for a part is a tenth of its cost.
+        generation = NO_WAY
+        try:
+            frame = FRAME.get()
+            if (
+                frame is not None
+                and frame.deadline is None
+                and not frame.stream
+                and CURRENT.get() is None
+                and type(self._pool) is pool_class  # else it goes through a proxy
+                and pool_class.handle_request is core_handle
+                and ("opentelemetry.context" not in modules or not is_watched())
+            ):
+                before = request.extensions
+                given, unbounded = None, True
+                if frame.explicit:
+                    given = tuple(before["timeout"].items())
+                    unbounded = before["timeout"].get("read") is None
+                kind = (unbounded, _http.is_repeatable(request.method, request.headers))
+                lane = _lane(site, request.url, kind)
+                span, phases = lane.plans[given]
+                started = monotonic()
+                generation = lane.enter(started)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if generation == NO_WAY:
+            return _told(kit, site, original, self, request)
+        if span is not None:
+            frame.deadline = started + span
+        frame.clamp = clamp_of
+        if phases is not None:
+            request.extensions = {**before, "timeout": dict(phases)}
+        made = None
+        try:
+            response = original(self, request)
+            now = monotonic()
+            status = response.status_code
+            if type(response.stream) is not in_memory and not _is_handed_on(response):
+                pieces = _read(response.stream)
+                response.stream = in_memory(b"".join(pieces))
+                now = monotonic()
+        except Exception as error:
+            made = Raised(error)
+        except BaseException as error:
+            made = error
+        frame.clamp = None
+        request.extensions = before
+        if made is None:
+            if status in FINE:
+                try:
+                    lane.succeed(generation, started, now)
+                except Exception as fault:
+                    runtime.fault("engine", fault)
+                return response
+            made = Returned(response)
+            frame.response, frame.elapsed = response, now - started
+        begun = Begun(generation, started, made)
+        # The error's traceback holds this frame; the frame must not hold the error.
+        del made
+        return _resumed(kit, site, lane, original, self, request, begun)
 
     return handle_request
+
+
+def _lane(site: Site, url: Any, kind: Kind) -> Any:
+    key = url._uri_reference  # noqa: SLF001 - anything public is made anew each time
+    found = site.lanes(kind).get(key)
+    if found is None:
+        service = service_name(url.scheme, url.host, url.port)
+        found = site.known(key, service, url.path, kind)
+    return found
+
+
+def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> Any:
+    """Send a request the long way: the engine tells all of it."""
+    wrapped = types.MethodType(original, transport)
+    sending = described(
+        site.runtime, _governed, kit, site, wrapped, transport, request
+    )
+    if sending is None:
+        return wrapped(request)
+    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
+    try:
+        sending.plan()
+    except Exception as fault:
+        site.runtime.fault("describe", fault)
+    return result
+
+
+def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
+    kit: Kit,
+    site: Site,
+    lane: Lane,
+    original: Any,
+    transport: Any,
+    request: Any,
+    begun: Begun,
+) -> Any:
+    """Go on the long way with a request that was sent."""
+    lane.tally.withdraw()
+    wrapped = types.MethodType(original, transport)
+    sending = described(
+        site.runtime, _governed, kit, site, wrapped, transport, request
+    )
+    if sending is None:
+        return deliver_as_made(begun)
+    sending.take_over(begun)
+    return resume_sync(site.runtime, lane, sending.call, sending, begun)
 
 
 def _async_attempts(kit: Kit, site: Site) -> Wrapper:
@@ -302,6 +431,31 @@ class _Sending(Sending):
             unbounded=not self._explicit or self._given.read is None,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
+
+    def plan(self) -> None:
+        """Note how calls like this one are limited, so that they may be shorter."""
+        lane = self._site.remember(self)
+        if lane is None or len(lane.plans) >= _PLANS:
+            return
+        phases = self._request.extensions.get("timeout", {})
+        span = _http.call_end(self._given, self.policies.settings.timeout, 0.0)
+        if span is not None and span < MIN_USEFUL:
+            return
+        now = limits(self._given, span, 0.0)
+        ours = {
+            "connect": now.connect,
+            "read": now.read,
+            "write": now.write,
+            "pool": now.pool,
+        }
+        given = tuple(phases.items()) if self._explicit else None
+        lane.plans[given] = (span, None if ours == phases else ours)
+
+    def take_over(self, begun: Begun) -> None:
+        """Stand where the attempt has been made already."""
+        self._limits = limits(self._given, self.call.deadline, begun.started)
+        if isinstance(begun.made, (Returned, Raised)):
+            self.last = begun.made
 
     def _address(self) -> str:
         return str(self._request.url)

@@ -75,14 +75,14 @@ class Site:
         self.own_errors = own_errors
         self.proxied_errors = proxied_errors
         self.addresses = Addresses()
-        self._by_url: dict[Kind, dict[str, Lane]] = {
+        self._by_url: dict[Kind, dict[Any, Lane]] = {
             (unbounded, repeatable): runtime.registry.cache()
             for unbounded in (False, True)
             for repeatable in (False, True)
         }
         self._by_endpoint: dict[tuple[str, str, Kind], Lane] = runtime.registry.cache()
 
-    def lanes(self, kind: Kind) -> dict[str, Lane]:
+    def lanes(self, kind: Kind) -> dict[Any, Lane]:
         """Return the lanes of the URLs that were called lately, of one kind."""
         return self._by_url[kind]
 
@@ -90,13 +90,17 @@ class Site:
         """Return the lane of a URL whose service and endpoint may be known."""
         start = path_start(url)
         service = self.addresses.service(url[:start])
-        endpoint = self.addresses.endpoint(service, url[start:])
+        return self.known(url, service, url[start:], kind)
+
+    def known(self, key: Any, service: str, path: str, kind: Kind) -> Lane | None:
+        """Return the lane of an endpoint that was called, and find it by `key` soon."""
+        endpoint = self.addresses.endpoint(service, path)
         found = self._by_endpoint.get((service, endpoint, kind))
         if found is not None:
             by_url = self._by_url[kind]
             if len(by_url) >= _URLS:
                 by_url.clear()
-            by_url[url] = found
+            by_url[key] = found
         return found
 
     def remember(self, sending: Sending) -> Lane | None:

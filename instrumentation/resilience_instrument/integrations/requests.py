@@ -177,7 +177,7 @@ def _sender(site: Site, original: Any) -> Any:
             return _told(site, original, self, request, given)
         if span is not None:
             frame.deadline = started + span
-        frame.clamped = given_clamp if limit is None else own_clamp
+        frame.clamp = given_clamp if limit is None else own_clamp
         made = None
         try:
             response = original(
@@ -203,7 +203,7 @@ def _sender(site: Site, original: Any) -> Any:
             made = Raised(error)
         except BaseException as error:
             made = error
-        frame.clamped = None
+        clamp, frame.clamp = frame.clamp, None
         if made is None:
             if status in FINE:
                 try:
@@ -217,7 +217,7 @@ def _sender(site: Site, original: Any) -> Any:
         begun = Begun(generation, started, made)
         # The error's traceback holds this frame; the frame must not hold the error.
         del made
-        return _resumed(site, lane, original, self, request, given, frame, begun)
+        return _resumed(site, lane, original, self, request, given, clamp, begun)
 
     return send
 
@@ -242,7 +242,7 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     adapter: Any,
     request: Any,
     given: Given,
-    frame: Frame,
+    clamp: Any,
     begun: Begun,
 ) -> Any:
     """Go on the long way with a request that was sent."""
@@ -250,7 +250,7 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     sending = _describe(site, original, adapter, request, given)
     if sending is None:
         return deliver_as_made(begun)
-    sending.take_over(frame, begun)
+    sending.take_over(clamp, begun)
     return resume_sync(site.runtime, lane, sending.call, sending, begun)
 
 
@@ -324,10 +324,12 @@ class _Sending(Sending):
             limit = (shorter(own.connect, span), shorter(own.read, span))
         lane.plans[timeout] = (span, limit)
 
-    def take_over(self, frame: Frame, begun: Begun) -> None:
+    def take_over(self, clamp: Any, begun: Begun) -> None:
         """Stand where the attempt has been made already."""
-        clamp = frame.clamp
-        self._clamp = clamp or Clamp(None, self._clock.monotonic, sending=False)
+        if not isinstance(clamp, Clamp):
+            # No socket asked for one, so none was cut short.
+            clamp = Clamp(None, self._clock.monotonic, sending=False)
+        self._clamp = clamp
         given = self._given or self.policies.settings.timeout
         self._limits = limits(given, self.call.deadline, begun.started)
         if isinstance(begun.made, (Returned, Raised)):
