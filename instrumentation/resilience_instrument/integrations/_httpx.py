@@ -24,7 +24,7 @@ from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._httpcore import Streams
-from resilience_instrument.integrations._http import FINE
+from resilience_instrument.integrations._http import FINE, IDEMPOTENT
 from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import (
     deliver,
@@ -57,6 +57,7 @@ _UPGRADED: Final = 101
 _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
 _PLANS: Final = 64
+_READ: Final = (True, True)
 _OVER: Final = "the time for the whole call is over"
 
 
@@ -167,13 +168,14 @@ class _Given:
         unset, by_client, tell = self._unset, self._by_client, self._fault
 
         @functools.wraps(original)
-        def build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-            request = original(self, *args, **kwargs)
+        def build_request(self: Any, method: Any, url: Any, **kwargs: Any) -> Any:
+            request = original(self, method, url, **kwargs)
             try:
+                inside = kwargs.get("extensions")
                 # On the request itself: anything beside it costs as much as a call.
                 request._resilience_chosen = (  # noqa: SLF001
                     kwargs.get("timeout", unset) is not unset
-                    or "timeout" in (kwargs.get("extensions") or ())
+                    or (inside is not None and "timeout" in inside)
                     or by_client(self)
                 )
             except Exception as fault:
@@ -182,7 +184,7 @@ class _Given:
 
         return build_request
 
-    def frame(self, client: Any, request: Any, *, stream: bool) -> Frame:
+    def frame(self, client: Any, request: Any, stream: Any) -> Frame:
         """Return the frame of one call through `client`."""
         frame = Frame(FRAME.get(), stream=stream)
         try:
@@ -197,18 +199,17 @@ class _Given:
         return frame
 
     def _by_client(self, client: Any) -> bool:
-        timeout = client.timeout
-        noted = getattr(client, _CHOSEN, None)
         # The app may give its client another one at any time.
+        timeout = client._timeout  # noqa: SLF001 - what its property returns
+        noted: tuple[Any, bool] | None = getattr(client, _CHOSEN, None)
         if noted is None or noted[0] is not timeout:
             noted = (timeout, timeout != self._default)
             setattr(client, _CHOSEN, noted)
-        chosen: bool = noted[1]
-        return chosen
+        return noted[1]
 
 
 def _timed(frame: Frame, response: Any) -> Any:
-    if response is frame.response and not frame.stream:
+    if not frame.stream:
         # Else it would include the attempts before, and the pauses.
         response.elapsed = dt.timedelta(seconds=frame.elapsed)
     return response
@@ -217,13 +218,15 @@ def _timed(frame: Frame, response: Any) -> Any:
 def _frame(given: _Given, original: Any) -> Any:
     @functools.wraps(original)
     def send(self: Any, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
-        frame = given.frame(self, request, stream=bool(stream))
+        frame = frame_of(self, request, stream)
         token = FRAME.set(frame)
         try:
-            return _timed(frame, original(self, request, stream=stream, **kwargs))
+            response = original(self, request, stream=stream, **kwargs)
         finally:
             FRAME.reset(token)
+        return _timed(frame, response) if response is frame.response else response
 
+    frame_of = given.frame
     return send
 
 
@@ -232,12 +235,13 @@ def _async_frame(given: _Given, original: Any) -> Any:
     async def send(
         self: Any, request: Any, *, stream: bool = False, **kwargs: Any
     ) -> Any:
-        frame = given.frame(self, request, stream=bool(stream))
+        frame = given.frame(self, request, stream)
         token = FRAME.set(frame)
         try:
-            return _timed(frame, await original(self, request, stream=stream, **kwargs))
+            response = await original(self, request, stream=stream, **kwargs)
         finally:
             FRAME.reset(token)
+        return _timed(frame, response) if response is frame.response else response
 
     return send
 
@@ -246,7 +250,7 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
     runtime = site.runtime
     monotonic = runtime.clock.monotonic
     pool_class, core_handle = kit.core.ConnectionPool, kit.core.ConnectionPool.handle_request
-    in_memory = kit.module.ByteStream
+    in_memory, reads = kit.module.ByteStream, site.lanes(_READ)
 
     def clamp_of(frame: Frame) -> Clamp:
         return Clamp(frame.deadline, monotonic, sending=False)
@@ -271,8 +275,16 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
                 if frame.explicit:
                     given = tuple(before["timeout"].items())
                     unbounded = before["timeout"].get("read") is None
-                kind = (unbounded, _http.is_repeatable(request.method, request.headers))
-                lane = _lane(site, request.url, kind)
+                url = request.url._uri_reference  # noqa: SLF001 - anything public is made anew
+                key = (url.host, url.path, url.port, url.scheme)
+                if unbounded and request.method in IDEMPOTENT:
+                    lane = reads.get(key)
+                else:
+                    safe = _http.is_repeatable(request.method, request.headers)
+                    kind = (unbounded, safe)
+                    lane = site.lanes(kind).get(key)
+                if lane is None:
+                    lane = _lane(site, key, request, unbounded=unbounded)
                 span, phases = lane.plans[given]
                 started = monotonic()
                 generation = lane.enter(started)
@@ -290,8 +302,9 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
             response = original(self, request)
             now = monotonic()
             status = response.status_code
-            if type(response.stream) is not in_memory and not _is_handed_on(response):
-                pieces = _read(response.stream)
+            stream = response.stream
+            if type(stream) is not in_memory and not _is_handed_on(response):
+                pieces = _read(stream)
                 response.stream = in_memory(b"".join(pieces))
                 now = monotonic()
         except Exception as error:
@@ -317,13 +330,12 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
     return handle_request
 
 
-def _lane(site: Site, url: Any, kind: Kind) -> Any:
-    key = url._uri_reference  # noqa: SLF001 - anything public is made anew each time
-    found = site.lanes(kind).get(key)
-    if found is None:
-        service = service_name(url.scheme, url.host, url.port)
-        found = site.known(key, service, url.path, kind)
-    return found
+def _lane(site: Site, key: Any, request: Any, *, unbounded: bool) -> Any:
+    """Return the lane of a URL that is not known by `key` yet."""
+    url = request.url
+    kind = (unbounded, _http.is_repeatable(request.method, request.headers))
+    service = service_name(url.scheme, url.host, url.port)
+    return site.known(key, service, url.path, kind)
 
 
 def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> Any:
