@@ -15,7 +15,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell awk -F : '/^[a-z-]+:.*\#\# / {print $$1}' Makefile)
+.PHONY: $(shell awk -F : '/^[a-z-]+:.*\043\043 / {print $$1}' Makefile)
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,7 @@ lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build.py --check
+	$(BIN)/python dashboards/build.py --check
 	@said=$$($(BIN)/python -m towncrier build --draft --version next 2>&1) \
 	    && echo "Changelog fragments are well named." || { echo "$$said" >&2; exit 1; }
 
@@ -42,8 +43,11 @@ format: $(VENV)/.lint ## Rewrite the sources in the project's style
 	$(BIN)/python -m ruff check --fix-only --quiet .
 	$(BIN)/python -m ruff format .
 
-docs: $(VENV)/.lint ## Write the pages that come from the code
+docs: $(VENV)/.lint ## Write the pages and the dashboard that come from code
 	$(BIN)/python docs/build.py
+	$(BIN)/python tests/integrations/cases.py
+	$(BIN)/python dashboards/build.py
+
 mutate: $(VENV)/.mutate ## See whether the tests of the policies notice changed code
 	rm -rf build/mutate
 	mkdir -p build/mutate/src
@@ -52,12 +56,19 @@ mutate: $(VENV)/.mutate ## See whether the tests of the policies notice changed 
 	cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut run $(ARGS)
 	@cd build/mutate && $(CURDIR)/$(BIN)/python -m mutmut results
 
+preview: $(VENV)/.test ## Draw the dashboard in a browser (optional: 700 MB of packages)
+	@$(PIP) install playwright
+	$(BIN)/python dashboards/preview/run.py
+
 build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
 changelog: $(VENV)/.release ## Show what the next release's changelog will say
 	@$(BIN)/python -m towncrier build --draft --version next
+
+upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
+	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment too
 	rm -rf "$(VENV)" build dist htmlcov .coverage .coverage.*

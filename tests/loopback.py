@@ -186,6 +186,21 @@ class Delay:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gate:
+    """An answer that comes when the test opens the gate."""
+
+    then: Behaviour
+    opened: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def answer(self, exchange: Exchange) -> None:
+        """Wait for the gate, then do what comes next."""
+        while exchange.pause(0.01):
+            if self.opened.is_set():
+                self.then.answer(exchange)
+                break
+
+
+@dataclasses.dataclass(frozen=True)
 class Close:
     """The connection ends without an answer."""
 

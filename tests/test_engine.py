@@ -676,7 +676,7 @@ def test_the_wall_clock_moves_nothing() -> None:
 def test_no_call_exceeds_what_it_was_allowed(
     story: list[str],
     most: int,
-    repeatable: bool,  # noqa: FBT001 - drawn by hypothesis
+    repeatable: bool,
     allowed: float | None,
 ) -> None:
     """Never more attempts or time; each call and attempt is told once."""

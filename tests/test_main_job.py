@@ -90,7 +90,7 @@ class App:
         source: str,
         arguments: tuple[str, ...],
         environ: dict[str, str],
-        scrape: bool,  # noqa: FBT001 - handed on by name
+        scrape: bool,
     ) -> subprocess.CompletedProcess[str]:
         program = self.directory / "app.py"
         program.write_text(source + (SCRAPE if scrape else ""), encoding="utf-8")

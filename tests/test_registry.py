@@ -199,6 +199,18 @@ def test_a_reload_that_changes_nothing_resets_nothing() -> None:
     ]
 
 
+def test_a_reload_leaves_a_service_with_settings_of_its_own_alone() -> None:
+    """What was decided for one service is not overruled for all."""
+    registry, _ = make()
+    own = service_settings(BREAKER_CONSECUTIVE=9)
+    policies = registry.policies("a")
+    policies.reconfigure(own)
+
+    registry.reload(service_settings(BREAKER_CONSECUTIVE=3))
+
+    assert own is policies.settings
+
+
 def test_a_changed_budget_is_a_new_one() -> None:
     """Its units may differ, so it starts afresh."""
     registry, _ = make()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,8 +61,8 @@ def run_sync(coroutine: Coroutine[object, None, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        result: T = stop.value
-        return result
+        # No name for the result: the frames of an error in it would hold this one.
+        return cast("T", stop.value)
     coroutine.close()
     message = "a synchronous Io suspended"
     raise RuntimeError(message)

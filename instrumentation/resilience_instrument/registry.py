@@ -189,12 +189,16 @@ class Registry:
         return self._services.get((policies.service, route)) is policies
 
     def reload(self, settings: ServiceSettings) -> None:
-        """Go on by other settings, for known services and new ones."""
+        """Go on by other settings, for known services and new ones.
+
+        A service that has settings of its own keeps them.
+        """
         with self._lock:
-            self.settings = settings
+            before, self.settings = self.settings, settings
             known = self.known()
         for policies in known:
-            policies.reconfigure(settings)
+            if policies.settings is before:
+                policies.reconfigure(settings)
         self._empty_caches()
 
     def renew_locks(self) -> None:

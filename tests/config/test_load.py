@@ -6,6 +6,7 @@ import pytest
 
 from resilience_instrument.config import defaults
 from resilience_instrument.config.load import from_environment
+from resilience_instrument.config.model import BulkheadSettings, ServiceSettings
 from resilience_instrument.errors import ConfigError
 
 
@@ -105,6 +106,16 @@ def test_ports_are_one_or_a_range_or_none(text: str, ports: range) -> None:
         ("BREAKER_WINDOW", "19", "shorter than two attempts of RESILIENCE_TIMEOUT"),
         ("BREAKER_COUNT_FAILURES", "3", "more than RESILIENCE_BREAKER_COUNT_WINDOW"),
         ("BREAKER_SLOW_INFLIGHT", "yes", "use 1 or 0"),
+        ("RETRY_JITTER", "much", "use one of full, equal, decorrelated, proportional"),
+        ("RETRY_MAX_ELAPSED", "0", "use a number of seconds above 0"),
+        ("RETRY_ON_STATUSES", "5xx", "use statuses such as 502,503,504"),
+        ("RETRY_ON_STATUSES", "50", "use statuses such as 502,503,504"),
+        ("RETRY_BUDGET_MODE", "big", "use one of finagle, grpc, aws"),
+        ("BULKHEAD_LIMIT", "0", "use a whole number from 1 to 1000"),
+        ("BULKHEAD_ADAPTIVE", "on", "use one of off, aimd, gradient2"),
+        ("THROTTLE", "on", "use 1 or 0"),
+        ("ADAPTIVE_MODE", "on", "use one of observe, enforce, off"),
+        ("HEDGE", "on", "use 1 or 0"),
         ("BREAKER_MODE", "on", "use one of enforce, shadow, forced_open, disabled"),
         ("METRICS_PORT", "http", "use a port such as 9469"),
         ("METRICS_PORT", "70000", "use a port such as 9469"),
@@ -174,3 +185,41 @@ def test_windows_and_leases_follow_the_timeout() -> None:
 
     assert (120.0, 60.0) == (breaker.window, breaker.probe_lease)
     assert (30.0, 5.0) == (short.window, short.probe_lease)
+
+
+def test_policies_that_are_off_can_be_switched_on() -> None:
+    """Each by a variable of its own; silence leaves them as they are."""
+    plain = from_environment({}).defaults
+    on = from_environment(
+        {
+            "RESILIENCE_RETRY_JITTER": "equal",
+            "RESILIENCE_RETRY_MAX_ELAPSED": "12.5",
+            "RESILIENCE_RETRY_ON_STATUSES": "500, 503",
+            "RESILIENCE_RETRY_ON_ERRORS": "OSError",
+            "RESILIENCE_RETRY_EXCEPT_ERRORS": "SSLError,",
+            "RESILIENCE_RETRY_BUDGET_MODE": "grpc",
+            "RESILIENCE_BULKHEAD_LIMIT": "20",
+            "RESILIENCE_BULKHEAD_QUEUE": "5",
+            "RESILIENCE_BULKHEAD_WAIT": "0.5",
+            "RESILIENCE_BULKHEAD_ADAPTIVE": "aimd",
+            "RESILIENCE_THROTTLE": "1",
+            "RESILIENCE_ADAPTIVE_MODE": "enforce",
+            "RESILIENCE_HEDGE": "1",
+        }
+    ).defaults
+
+    assert ServiceSettings(plain.timeout, plain.retry, plain.breaker) == plain
+    assert ("equal", 12.5, frozenset({500, 503}), "grpc") == (
+        on.retry.jitter,
+        on.retry.max_elapsed,
+        on.retry.on_statuses,
+        on.retry.budget_mode,
+    )
+    assert frozenset({"OSError"}) == on.retry.on_errors
+    assert frozenset({"SSLError"}) == on.retry.except_errors
+    assert BulkheadSettings(20, 5, 0.5, "aimd") == on.bulkhead
+    assert (True, "enforce", True) == (
+        on.throttle.enabled,
+        on.adaptive.mode,
+        on.hedge.enabled,
+    )

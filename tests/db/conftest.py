@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,29 +21,36 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def place() -> Iterator[Path]:
+    """Make a directory that the servers' users may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def postgres(place: Path) -> Iterator[Postgres]:
     """Run a PostgreSQL."""
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    server = Postgres(place / "postgres")
     server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def bouncer(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
-) -> Iterator[PgBouncer]:
+def bouncer(place: Path, postgres: Postgres) -> Iterator[PgBouncer]:
     """Run a PgBouncer in transaction mode before the PostgreSQL."""
-    server = PgBouncer(tmp_path_factory.mktemp("bouncer"), postgres)
+    server = PgBouncer(place / "bouncer", postgres)
     server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+def mariadb(place: Path) -> Iterator[MariaDB]:
     """Run a MariaDB."""
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    server = MariaDB(place / "mariadb")
     yield server
     server.kill()
 
@@ -62,3 +72,12 @@ def govern() -> Iterator[Callable[..., Governed]]:
             return stack.enter_context(governing((library,), **texts))
 
         yield begin
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each server run in one worker only: two for all of them, not eight."""
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            mysql = re.search("mysql|maria", item.nodeid, re.IGNORECASE)
+            item.add_marker(pytest.mark.xdist_group("mysql" if mysql else "postgres"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ON, OFF = True, False
 POSTGRESQL = {"host": "127.0.0.1", "user": "app", "dbname": "postgres"}
 MYSQL = {"host": "127.0.0.1", "user": "app", "password": "pw", "database": "test"}
 
@@ -29,6 +31,13 @@ class Driver:
 
     def __init__(self) -> None:
         self.module: Any = importlib.import_module(self.library)
+        self._opened: list[Any] = []
+
+    def open(self, port: int, **options: Any) -> Any:
+        """Connect, and close at the end of the test whatever it does."""
+        connection = self.connect(port, **options)
+        self._opened.append(connection)
+        return connection
 
     @property
     def error(self) -> type[Exception]:
@@ -80,7 +89,10 @@ class Driver:
         return bool(connection.closed)
 
     def finish(self) -> None:
-        """Give back what the harness itself has."""
+        """Give back what is left open."""
+        for connection in self._opened:
+            with contextlib.suppress(Exception):
+                self.close(connection)
 
 
 class Psycopg2(Driver):
@@ -105,7 +117,8 @@ class Awaited(Driver):
         return self.loop.run_until_complete(coroutine)
 
     def finish(self) -> None:
-        """Close the loop."""
+        """Close what is left open, and the loop."""
+        super().finish()
         self.run(self.loop.shutdown_asyncgens())
         self.loop.close()
 
@@ -125,10 +138,10 @@ class AsyncPsycopg(Awaited):
         return list(await cursor.fetchall()) if cursor.description else []
 
     def begin(self, connection: Any) -> None:
-        self.run(connection.set_autocommit(False))
+        self.run(connection.set_autocommit(OFF))
 
     def autocommit(self, connection: Any) -> None:
-        self.run(connection.set_autocommit(True))
+        self.run(connection.set_autocommit(ON))
 
     def commit(self, connection: Any) -> None:
         self.run(connection.commit())
@@ -193,10 +206,10 @@ class PyMySQL(Driver):
         return self.module.connect(port=port, **{**MYSQL, **options})
 
     def begin(self, connection: Any) -> None:
-        connection.autocommit(False)
+        connection.autocommit(OFF)
 
     def autocommit(self, connection: Any) -> None:
-        connection.autocommit(True)
+        connection.autocommit(ON)
 
     def is_closed(self, connection: Any) -> bool:
         return not connection.open
@@ -257,16 +270,21 @@ class Aiomysql(Awaited):
         return list(await cursor.fetchall()) if cursor.description else []
 
     def begin(self, connection: Any) -> None:
-        self.run(connection.autocommit(False))
+        self.run(connection.autocommit(OFF))
 
     def autocommit(self, connection: Any) -> None:
-        self.run(connection.autocommit(True))
+        self.run(connection.autocommit(ON))
 
     def commit(self, connection: Any) -> None:
         self.run(connection.commit())
 
     def rollback(self, connection: Any) -> None:
         self.run(connection.rollback())
+
+    def close(self, connection: Any) -> None:
+        # At once: the polite way waits for a server that may be frozen.
+        connection.close()
+        self.run(asyncio.sleep(0))
 
 
 DRIVERS: dict[str, Callable[[], Driver]] = {

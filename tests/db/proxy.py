@@ -115,10 +115,9 @@ class Proxy:
             elif self._mode in {"silent", "frozen"}:
                 self._pairs.append((client, None))
             else:
-                serve = threading.Thread(
+                threading.Thread(
                     target=self._serve, args=(client,), daemon=True
-                )
-                serve.start()
+                ).start()
 
     def _serve(self, client: socket.socket) -> None:
         try:

@@ -7,7 +7,6 @@ skipped with the reason; continuous integration must have them.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import signal
@@ -27,7 +26,7 @@ PACKAGES: Final = {
     "mariadbd": "mariadb-server",
     "pgbouncer": "pgbouncer",
 }
-_PLACES: Final = ("/usr/lib/postgresql/*/bin", "/usr/sbin", "/usr/bin")
+_PLACES: Final = ("usr/lib/postgresql/*/bin", "usr/sbin", "usr/bin")
 
 
 def program(name: str) -> str:
@@ -45,7 +44,8 @@ def program(name: str) -> str:
 
 
 def _find(name: str) -> str | None:
-    places = [place for pattern in _PLACES for place in sorted(glob.glob(pattern))]  # noqa: PTH207 - absolute patterns
+    root = Path("/")
+    places = [str(place) for pattern in _PLACES for place in root.glob(pattern)]
     return shutil.which(name, path=os.pathsep.join(places)) or shutil.which(name)
 
 
@@ -88,10 +88,6 @@ class Server:
         directory.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(directory, self.user)
-            for parent in directory.parents:
-                if parent == Path(parent.anchor) or parent.stat().st_mode & 0o001:
-                    break
-                parent.chmod(parent.stat().st_mode | 0o011)
 
     def start(self) -> None:
         """Start it and wait until it answers; a lock of a dead one may linger."""
@@ -202,9 +198,8 @@ class Postgres(Server):
     def is_ready(self) -> bool:
         """Tell whether it takes connections, recovery included."""
         ready = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1"]
-        done = subprocess.run(
-            [*ready, "-p", str(self.port), "-d", "postgres"], check=False
-        )
+        ask = [*ready, "-p", str(self.port), "-d", "postgres"]
+        done = subprocess.run(ask, check=False)
         return done.returncode == 0
 
     def sql(self, *statements: str, dbname: str = "postgres") -> str:

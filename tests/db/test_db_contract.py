@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+
 from db.harness import DRIVERS
 from db.proxy import Proxy
-
 from resilience_instrument import CircuitBreakerOpenError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from db.harness import Driver
     from db.servers import MariaDB, Postgres
-    from integrations.conftest import Governed
+    from integrations.governing import Governed
 
     Govern = Callable[..., Governed]
 
@@ -107,7 +107,7 @@ def failure(act: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, fl
 class Heart:
     """Beats every 20 ms in a thread of its own, and knows its longest pause."""
 
-    def __enter__(self) -> Heart:
+    def __enter__(self) -> Self:
         self.longest = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat)
@@ -135,7 +135,7 @@ def test_each_call_is_counted_once_by_its_name(
     """A connect, a statement and a commit are three calls of one service."""
     inside = governed()
 
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.begin(connection)
     before = len(inside.told.calls)
     driver.execute(connection, f"UPDATE {table} SET n = 1 WHERE id = 1")
@@ -157,7 +157,7 @@ def test_no_literal_is_told(
 ) -> None:
     """Case 44: neither label nor attribute holds what a statement says."""
     inside = governed()
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
 
     driver.execute(connection, "SELECT 'message from bob'")
     driver.close(connection)
@@ -178,7 +178,7 @@ def test_a_silent_server_ends_a_connect_in_time(
     inside = governed()
     proxy.mode = "silent"
 
-    error, seconds = failure(driver.connect, proxy.port)
+    error, seconds = failure(driver.open, proxy.port)
 
     assert isinstance(error, driver.any_error)
     assert seconds < 2.9
@@ -193,7 +193,7 @@ def test_the_apps_own_connect_timeout_wins(
     inside = governed(TIMEOUT_CONNECT=9)
     proxy.mode = "silent"
 
-    error, seconds = failure(driver.connect, proxy.port, **{driver.timeout_name: 2})
+    error, seconds = failure(driver.open, proxy.port, **{driver.timeout_name: 2})
 
     assert isinstance(error, driver.any_error)
     assert seconds < 4
@@ -205,7 +205,7 @@ def test_a_short_connect_timeout_limits_no_query(
 ) -> None:
     """Case 15: what is for the connect does not end a later statement."""
     governed(TIMEOUT_READ=9)
-    connection = driver.connect(server.port, **{driver.timeout_name: 2})
+    connection = driver.open(server.port, **{driver.timeout_name: 2})
 
     error, seconds = failure(
         driver.execute, connection, SLEEP[driver.server].format(2.3)
@@ -221,7 +221,7 @@ def test_a_slow_statement_ends_at_the_limit(
 ) -> None:
     """Case 17: a statement of 60 s ends at the limit, and nothing sends it again."""
     inside = governed()
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     begun = len(inside.told.outcomes)
 
     error, seconds = failure(
@@ -257,7 +257,7 @@ def test_a_frozen_server_ends_a_statement_and_stops_nobody_else(
 ) -> None:
     """Cases 16 and 18: the connection is closed in time while a heart beats on."""
     inside = governed()
-    connection = driver.connect(proxy.port)
+    connection = driver.open(proxy.port)
     driver.execute(connection, "SELECT 1")
     proxy.mode = "frozen"
 
@@ -283,7 +283,7 @@ def test_a_schema_change_may_take_longer(
         "DROP TABLE IF EXISTS long_change",
     )
     governed()
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
 
     change = LONG_CHANGE[driver.server].format(1.6)
     error, seconds = failure(driver.execute, connection, change)
@@ -303,12 +303,18 @@ def test_a_refused_connect_is_tried_again(
     """Case 26: a server that is back in a moment is reached."""
     inside = governed(RETRY_BASE_DELAY=0.4, RETRY_MAX_ATTEMPTS=10)
     proxy.mode = "refuse"
-    timer = threading.Timer(0.3, setattr, (proxy, "mode", "pass"))
-    timer.start()
 
-    connection = driver.connect(proxy.port)
+    def recover() -> None:
+        while not inside.told.of("attempt_ended"):
+            time.sleep(0.01)
+        proxy.mode = "pass"
+
+    recovering = threading.Thread(target=recover)
+    recovering.start()
+
+    connection = driver.open(proxy.port)
     driver.close(connection)
-    timer.join()
+    recovering.join()
 
     assert 2 == inside.told.retries[0]
     assert "success" == inside.told.outcomes[0]
@@ -321,7 +327,7 @@ def test_a_wrong_login_is_tried_once(
     inside = governed()
     wrong = {"user": "guarded"} if driver.server == "postgresql" else {"user": "nobody"}
 
-    error, _ = failure(driver.connect, proxy.port, **wrong, password="wrong")
+    error, _ = failure(driver.open, proxy.port, **wrong, password="wrong")
 
     assert isinstance(error, driver.any_error)
     assert 1 == proxy.accepted
@@ -336,7 +342,7 @@ def test_an_unknown_database_is_tried_once(
     inside = governed()
     name = "dbname" if driver.server == "postgresql" else "database"
 
-    error, _ = failure(driver.connect, proxy.port, **{name: "nowhere"})
+    error, _ = failure(driver.open, proxy.port, **{name: "nowhere"})
 
     assert isinstance(error, driver.any_error)
     assert 1 == proxy.accepted
@@ -349,7 +355,7 @@ class Rival:
     def __init__(self, driver: Driver, server: Any) -> None:
         plain = "psycopg2" if driver.server == "postgresql" else "pymysql"
         self.driver = DRIVERS[plain]()
-        self.connection = self.driver.connect(server.port)
+        self.connection = self.driver.open(server.port)
         self.driver.begin(self.connection)
         if driver.server == "postgresql":
             self.run("SET deadlock_timeout = '30s'")
@@ -361,7 +367,7 @@ class Rival:
     def clash(self, table: str, after: float = 0.1) -> threading.Thread:
         """Take row 2 at once and row 1 a little later, when somebody has it."""
         # InnoDB gives up whoever has changed less.
-        self.run(f"UPDATE {table} SET n = n + 100 WHERE id > 10")
+        self.run(f"UPDATE {table} SET n = n + 100 WHERE id BETWEEN 10 AND 60")
         self.run(f"UPDATE {table} SET n = n + 100 WHERE id = 2")
 
         def collide() -> None:
@@ -376,9 +382,11 @@ class Rival:
 
 
 @pytest.fixture
-def rival(driver: Driver, server: Any) -> Rival:
+def rival(driver: Driver, server: Any) -> Iterator[Rival]:
     """Connect another session, before anything is governed."""
-    return Rival(driver, server)
+    found = Rival(driver, server)
+    yield found
+    quietly(found.driver.close, found.connection)
 
 
 def values(server: Any, table: str) -> str:
@@ -394,7 +402,7 @@ def test_a_deadlock_of_a_lone_statement_is_overcome(
 ) -> None:
     """Case 28: the victim is sent again, and each row changes exactly once."""
     inside = governed(TIMEOUT_READ=9)
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.autocommit(connection)
     thread = rival.clash(table)
 
@@ -403,7 +411,7 @@ def test_a_deadlock_of_a_lone_statement_is_overcome(
     driver.close(connection)
 
     assert "101 101" == values(server, table)
-    assert [2] == inside.told.retries
+    assert [2] == inside.told.retries[:1]
     assert "closed" == inside.state()
 
 
@@ -412,9 +420,9 @@ def test_a_deadlock_inside_a_transaction_is_the_apps(
 ) -> None:
     """Cases 29 and 30: what went before is lost, so nothing is sent again."""
     inside = governed(TIMEOUT_READ=9)
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.begin(connection)
-    driver.execute(connection, f"INSERT INTO {table} VALUES (1000, 5)")
+    driver.execute(connection, f"INSERT INTO {table} VALUES (-5, 5)")
     thread = rival.clash(table)
 
     error, _ = failure(
@@ -431,7 +439,7 @@ def test_a_deadlock_inside_a_transaction_is_the_apps(
     assert [] == inside.told.retries
     assert ["transaction"] == inside.told.skipped
     use = ["USE test"] if driver.server == "mysql" else []
-    assert "" == server.sql(*use, f"SELECT 'there' FROM {table} WHERE id = 1000")
+    assert "" == server.sql(*use, f"SELECT 'there' FROM {table} WHERE id = -5")
 
 
 def test_the_first_statement_of_a_transaction_is_sent_again(
@@ -443,7 +451,7 @@ def test_the_first_statement_of_a_transaction_is_sent_again(
     if driver.library == "asyncpg":
         pytest.skip("its BEGIN is the first statement")
     inside = governed(TIMEOUT_READ=9)
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.begin(connection)
     driver.rollback(connection)
     thread = rival.clash(table)
@@ -454,7 +462,7 @@ def test_the_first_statement_of_a_transaction_is_sent_again(
     driver.close(connection)
 
     assert "101 101" == values(server, table)
-    assert [2] == inside.told.retries
+    assert [2] == inside.told.retries[:1]
 
 
 def test_a_late_update_is_not_sent_again(
@@ -462,7 +470,7 @@ def test_a_late_update_is_not_sent_again(
 ) -> None:
     """Case 32: a statement that was given up may still happen, once."""
     inside = governed()
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.autocommit(connection)
     slow = {
         "postgresql": f"UPDATE {table} SET n = n + 1 WHERE id = 1"
@@ -485,7 +493,7 @@ def test_a_lost_connection_surfaces(
 ) -> None:
     """Case 33: a connection that is cut is neither mended nor used again."""
     inside = governed(TIMEOUT_READ=9)
-    connection = driver.connect(proxy.port)
+    connection = driver.open(proxy.port)
     driver.execute(connection, "SELECT 1")
     accepted = proxy.accepted
     timer = threading.Timer(0.2, proxy.cut)
@@ -509,7 +517,7 @@ def test_several_statements_are_never_sent_again(
     if driver.library == "asyncpg":
         pytest.skip("its fetch takes one statement")
     inside = governed(TIMEOUT_READ=9)
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.autocommit(connection)
     thread = rival.clash(table)
 
@@ -536,17 +544,17 @@ def test_an_open_circuit_is_an_error_of_the_driver(
     inside = governed(BREAKER_CONSECUTIVE=3, RETRY_MAX_ATTEMPTS=1)
     proxy.mode = "refuse"
     for _ in range(3):
-        failure(driver.connect, proxy.port)
+        failure(driver.open, proxy.port)
     proxy.mode = "pass"
 
-    error, _ = failure(driver.connect, proxy.port)
+    error, _ = failure(driver.open, proxy.port)
 
     assert isinstance(error, CircuitBreakerOpenError)
     assert isinstance(error, driver.error)
     assert 0 == proxy.accepted
     assert "rejected" == inside.told.outcomes[-1]
     if driver.server == "mysql":
-        assert 2003 == error.args[0] == error.errno
+        assert [2003, 2003] == [error.args[0], vars(error)["errno"]]
 
 
 def test_answers_of_the_server_open_nothing(
@@ -554,7 +562,7 @@ def test_answers_of_the_server_open_nothing(
 ) -> None:
     """Case 39: duplicates, bad syntax and bad data come from a server that is well."""
     inside = governed(BREAKER_CONSECUTIVE=3)
-    connection = driver.connect(server.port)
+    connection = driver.open(server.port)
     driver.autocommit(connection)
 
     for sql in (f"INSERT INTO {table} VALUES (1, 1)", "SELEC 1", "SELECT * FROM no"):
@@ -568,16 +576,16 @@ def test_answers_of_the_server_open_nothing(
 
 
 def test_a_circuit_that_opens_inside_a_transaction_lets_it_end(
-    driver: Driver, governed: Govern, proxy: Proxy
+    driver: Driver, governed: Govern, proxy: Proxy, table: str
 ) -> None:
     """Case 41: what is under way passes, the next transaction does not."""
     inside = governed(BREAKER_CONSECUTIVE=2, RETRY_MAX_ATTEMPTS=1)
-    connection = driver.connect(proxy.port)
+    connection = driver.open(proxy.port)
     driver.begin(connection)
-    driver.execute(connection, "SELECT 1")
+    driver.execute(connection, f"SELECT n FROM {table}")
     trip(inside)
 
-    driver.execute(connection, "SELECT 2")
+    driver.execute(connection, f"SELECT id FROM {table}")
     driver.commit(connection)
     error, _ = failure(
         driver.execute,
@@ -608,12 +616,12 @@ def test_probes_close_the_circuit(
     inside = governed(
         BREAKER_CONSECUTIVE=2, BREAKER_OPEN_FOR=0.3, BREAKER_OPEN_JITTER=0
     )
-    driver.close(driver.connect(proxy.port))
+    driver.close(driver.open(proxy.port))
     trip(inside)
     time.sleep(0.4)
 
     for _ in range(2):
-        driver.close(driver.connect(proxy.port))
+        driver.close(driver.open(proxy.port))
 
     assert "closed" == inside.state()
     states = [facts[0].to_state for facts in inside.told.of("transitioned")]
@@ -628,8 +636,8 @@ def test_two_databases_have_two_circuits(
     name = "dbname" if driver.server == "postgresql" else "database"
     other = "template1" if driver.server == "postgresql" else "test2"
 
-    driver.close(driver.connect(server.port))
-    driver.close(driver.connect(server.port, **{name: other}))
+    driver.close(driver.open(server.port))
+    driver.close(driver.open(server.port, **{name: other}))
 
     known = {policies.service for policies in inside.runtime.registry.known()}
     assert 2 == len(known)
@@ -643,17 +651,14 @@ def test_a_fault_of_ours_never_reaches_the_app(
 ) -> None:
     """Case 48: what cannot be described or told happens all the same."""
     inside = governed()
-    connection = driver.connect(server.port)
-
-    def broken(*_: object, **__: object) -> Any:
-        message = "provoked"
-        raise RuntimeError(message)
+    connection = driver.open(server.port)
 
     inside.told.events = None  # type: ignore[assignment]
     rows = driver.execute(connection, "SELECT 1")
-    inside.runtime.registry.policies = broken  # type: ignore[method-assign]
+    inside.runtime.registry = None  # type: ignore[assignment]
     again = driver.execute(connection, "SELECT 1")
     driver.close(connection)
 
     assert [1, 1] == [rows[0][0], again[0][0]]
     assert len(inside.faults) > 0
+    inside.faults.clear()

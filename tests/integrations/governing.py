@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 QUICK = {"RETRY_BASE_DELAY": "0.01", "TIMEOUT_TOTAL": "20"}
 
 
+# What is governed with a library, because it loads it.
+CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
+
+
 class Told:
     """An observer that remembers what it was told, without the call itself."""
 
@@ -95,7 +99,7 @@ def governing(libraries: tuple[str, ...], **settings: str) -> Iterator[Governed]
         lambda: None,
     )
     done = []
-    for library in libraries:
+    for library in (*libraries, *(CORES[name] for name in libraries if name in CORES)):
         room = importlib.import_module(LIBRARIES[library])
         done += _patch.apply(room.targets(runtime))
     governed = Governed(told, runtime, faults)

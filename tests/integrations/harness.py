@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 NOT_GIVEN: Any = object()
 
+Errors = type[Exception] | tuple[type[Exception], ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
@@ -53,14 +55,18 @@ class Traits:
         reads: Whether it reads the body of an answer before the app gets it.
         rewinds: Whether a file can be sent again from where it stood.
         iterates: Whether a plain generator can be a body.
-        asked: Whether its errors carry the request.
+        files: Whether a plain file can be a body.
+        asked: The name of the URL in the request that its errors carry, if any.
+        decodes: Whether it decodes a compressed body.
     """
 
     awaits: bool = False
     reads: bool = True
     rewinds: bool = False
     iterates: bool = True
-    asked: bool = True
+    files: bool = True
+    asked: str = "url"
+    decodes: bool = True
 
 
 class Harness(Protocol):
@@ -76,7 +82,7 @@ class Harness(Protocol):
 
     library: str
     traits: Traits
-    base_error: type[Exception]
+    base_error: Errors
     connection_error: type[Exception]
     timeout_errors: tuple[type[Exception], ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from integrations.harness import Answer, Traits, Wish, tls_context
+from integrations.harness import Answer, Errors, Traits, Wish, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ class Httpx:
         self._module = module
         self.library: str = module.__name__
         self.traits = Traits()
-        self.base_error: type[Exception] = module.HTTPError
+        self.base_error: Errors = module.HTTPError
         self.connection_error: type[Exception] = module.ConnectError
         self.timeout_errors: tuple[type[Exception], ...] = (module.TimeoutException,)
 
@@ -40,7 +40,7 @@ class AsyncHttpx(Httpx):
 
     def __init__(self, module: Any, run: Callable[..., Answer]) -> None:
         super().__init__(module)
-        self.traits = Traits(awaits=True, iterates=False)
+        self.traits = Traits(awaits=True, iterates=False, files=False)
         self._run = run
 
     def send(self, wish: Wish) -> Answer:

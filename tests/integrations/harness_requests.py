@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import requests
 
-from integrations.harness import Answer, Traits, Wish
+from integrations.harness import Answer, Errors, Traits, Wish
 
 
 class Requests:
     library = "requests"
     traits = Traits(rewinds=True)
-    base_error: type[Exception] = requests.exceptions.RequestException
+    base_error: Errors = requests.exceptions.RequestException
     connection_error: type[Exception] = requests.exceptions.ConnectionError
     timeout_errors: tuple[type[Exception], ...] = (
         requests.exceptions.Timeout,

@@ -9,8 +9,11 @@ import httpx2
 import trio
 
 from integrations.harness import on_asyncio
+from integrations.harness_aiohttp import Aiohttp
 from integrations.harness_httpx import AsyncHttpx, Httpx
 from integrations.harness_requests import Requests
+from integrations.harness_urllib import UrllibRequest
+from integrations.harness_urllib3 import Urllib3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from integrations.harness import Harness
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
+    "aiohttp": Aiohttp,
     "requests": Requests,
     "httpx": lambda: Httpx(httpx),
     "httpx-asyncio": lambda: AsyncHttpx(httpx, on_asyncio),
@@ -25,4 +29,6 @@ HARNESSES: dict[str, Callable[[], Harness]] = {
     "httpx2": lambda: Httpx(httpx2),
     "httpx2-asyncio": lambda: AsyncHttpx(httpx2, on_asyncio),
     "httpx2-trio": lambda: AsyncHttpx(httpx2, trio.run),
+    "urllib3": Urllib3,
+    "urllib.request": UrllibRequest,
 }

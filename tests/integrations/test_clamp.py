@@ -11,8 +11,9 @@ from resilience_instrument.integrations._clamp import (
     CLAMP,
     Clamp,
     ClampedSocket,
+    clamp_response,
+    send_unhurried,
 )
-from resilience_instrument.integrations._sockets import clamp_response, send_unhurried
 
 
 class FakeTime:

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import types
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import backoff
 import httpx
 import pytest
 import requests
 import stamina
 import tenacity
+import urllib3
 
 from integrations.governing import governing
 from loopback import Server, Status, closed_port
 from resilience_instrument.integrations import _retriers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from integrations.governing import Governed
 
     Govern = Callable[..., Governed]
+
+LIBRARIES = ("requests", "httpx", "aiohttp", "urllib3", "urllib.request", "tenacity")
 
 QUICK: Any = {"stop": tenacity.stop_after_attempt(3), "wait": tenacity.wait_none()}
 
@@ -32,9 +38,7 @@ QUICK: Any = {"stop": tenacity.stop_after_attempt(3), "wait": tenacity.wait_none
 def govern() -> Iterator[Govern]:
     """Govern the clients and notice tenacity."""
     with contextlib.ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(
-            governing(("requests", "httpx", "tenacity"), **settings)
-        )
+        yield lambda **settings: stack.enter_context(governing(LIBRARIES, **settings))
 
 
 @pytest.fixture
@@ -52,16 +56,48 @@ def _call(url: str) -> None:
     response.raise_for_status()
 
 
+def _call_urllib3(url: str) -> None:
+    with urllib3.PoolManager() as manager:
+        assert 503 != manager.request("GET", url).status
+
+
+def _call_urllib(url: str) -> None:
+    try:
+        urllib.request.urlopen(url)
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        raise
+
+
 async def _call_async(url: str) -> None:
     async with httpx.AsyncClient() as client:
         response = await client.get(url)
     response.raise_for_status()
 
 
-def test_a_decorated_function(noticed: Server) -> None:
+async def _call_aiohttp(url: str) -> None:
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        await session.get(url)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [_call, lambda url: httpx.get(url).raise_for_status(), _call_urllib3, _call_urllib],
+    ids=["requests", "httpx", "urllib3", "urllib.request"],
+)
+def test_a_decorated_function(noticed: Server, call: Callable[[str], object]) -> None:
     """The loop is among the callers."""
     with pytest.raises(tenacity.RetryError):
-        tenacity.retry(**QUICK)(_call)(noticed.url("/x"))
+        tenacity.retry(**QUICK)(call)(noticed.url("/x"))
+
+
+@pytest.mark.parametrize("call", [_call_async, _call_aiohttp])
+def test_a_decorated_coroutine(
+    noticed: Server, call: Callable[[str], Awaitable[None]]
+) -> None:
+    """The loop is among those that wait for it."""
+    with pytest.raises(tenacity.RetryError):
+        asyncio.run(tenacity.retry(**QUICK)(call)(noticed.url("/x")))
 
 
 def test_a_for_loop_over_attempts(noticed: Server) -> None:
@@ -90,21 +126,27 @@ def test_an_async_for_loop_over_attempts(noticed: Server) -> None:
         asyncio.run(run())
 
 
-def test_a_task_inside(noticed: Server) -> None:
+@pytest.mark.parametrize("call", [_call_async, _call_aiohttp])
+def test_a_task_inside(noticed: Server, call: Callable[[str], Awaitable[None]]) -> None:
     """A task has no callers, but inherits the mark."""
 
     async def run() -> None:
-        await asyncio.gather(_call_async(noticed.url("/x")))
+        await asyncio.gather(call(noticed.url("/x")))
 
     with pytest.raises(tenacity.RetryError):
         asyncio.run(tenacity.retry(**QUICK)(run)())
 
 
-def test_a_thread_inside(noticed: Server) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [_call, lambda url: httpx.get(url).raise_for_status(), _call_urllib3, _call_urllib],
+    ids=["requests", "httpx", "urllib3", "urllib.request"],
+)
+def test_a_thread_inside(noticed: Server, call: Callable[[str], object]) -> None:
     """So does a thread that asyncio starts."""
 
     async def run() -> None:
-        await asyncio.to_thread(_call, noticed.url("/x"))
+        await asyncio.to_thread(call, noticed.url("/x"))
 
     with pytest.raises(tenacity.RetryError):
         asyncio.run(tenacity.retry(**QUICK)(run)())

@@ -128,7 +128,7 @@ def test_one_probe_at_a_time() -> None:
 def test_two_successful_probes_close_it() -> None:
     """One is not enough; each transition is told once."""
     circuit = Circuit(consecutive=1)
-    circuit.run(F)
+    circuit.run(F, reason="503")
     circuit.clock.advance(30.0)
 
     circuit.run(S)
@@ -136,6 +136,7 @@ def test_two_successful_probes_close_it() -> None:
     circuit.run(S)
 
     assert "closed" == circuit.state
+    assert circuit.breaker._free
     assert [
         ("closed", "open"),
         ("open", "half_open"),
@@ -563,6 +564,7 @@ def test_eight_slow_answers_of_ten_open() -> None:
 
     assert "open" == circuit.state
     assert "8 slow answers in 10 attempts" == circuit.refusal().cause
+    assert "slow" == circuit.refusal().last_error
 
 
 @pytest.mark.parametrize("last", [1.999, 0.1])
@@ -622,6 +624,7 @@ def test_attempts_that_hang_open_before_they_end() -> None:
     refusal = circuit.refusal()
 
     assert "8 slow answers in 10 attempts" == refusal.cause
+    assert "slow" == refusal.last_error
     assert [("closed", "open")] == circuit.path
     circuit.tell(hanging[0], S)
     assert 1 == circuit.breaker.stale

@@ -94,6 +94,29 @@ def test_what_is_left_can_be_read() -> None:
     assert 1.0 == budget.ratio_left(1010.0)
 
 
+def test_what_calls_paid_is_part_of_what_there_was() -> None:
+    """Ten free retries and ten paid ones: after ten of them half is left."""
+    budget = Budget(0.2, 1.0, 10.0)
+    for _ in range(50):
+        budget.deposit(1000.0)
+    assert 1.0 == budget.ratio_left(1001.0)
+
+    for _ in range(10):
+        budget.withdraw(1001.0)
+
+    assert 0.5 == budget.ratio_left(1001.0)
+    assert 0.0 == budget.ratio_left(1010.0)
+
+
+def test_the_smallest_reserve_is_a_whole_one() -> None:
+    """One retry in ten seconds is all there is, until it is taken."""
+    budget = Budget(0.0, 0.1, 10.0)
+
+    assert 1.0 == budget.ratio_left(1000.0)
+    assert 1 == drain(budget, 1000.0)
+    assert 0.0 == budget.ratio_left(1000.0)
+
+
 def test_deposits_leave_the_window_slice_by_slice() -> None:
     """A call pays for ten seconds and no longer; an hour's pause clears all."""
     budget = Budget(1.0, 0.0, 10.0)
@@ -150,9 +173,10 @@ def test_retries_never_exceed_reserve_and_share(
         assert 0.0 <= budget.ratio_left(now) <= 1.0
 
 
-def test_deposits_take_no_lock() -> None:
-    """Within a second of the last look a call pays by one addition."""
-    budget = Budget(1.0, 0.0, 10.0)
+@pytest.mark.parametrize("window", [10.0, 20.0])
+def test_deposits_take_no_lock(window: float) -> None:
+    """Within a tenth of the window a call pays by one addition."""
+    budget = Budget(1.0, 0.0, window)
     budget.deposit(1000.0)
 
     with budget._lock:

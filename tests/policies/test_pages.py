@@ -109,3 +109,18 @@ def test_the_diagram_of_the_breaker_is_its_table() -> None:
 
     assert f"```mermaid\n{diagram()}```" in page
     assert len(TRANSITIONS) + 1 == diagram().count("-->")
+
+
+def test_every_variable_on_the_page_is_read() -> None:
+    """A name that is written down does something."""
+    page = (DOCS / "README.md").read_text("utf-8")
+    code = (
+        TESTS.parent
+        / "instrumentation"
+        / "resilience_instrument"
+        / "config"
+        / "load.py"
+    ).read_text("utf-8")
+
+    for name in re.findall(r"`RESILIENCE_(\w+)`", page):
+        assert f'"{name}"' in code, name

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_instrument.policies import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOON = "Wed, 21 Oct 2026 12:00:00 GMT"
 NOON_AND_TEN = "Wed, 21 Oct 2026 12:00:10 GMT"
@@ -111,3 +117,21 @@ def test_a_date_header_is_found() -> None:
 def test_without_a_date_header_the_machines_clock_counts() -> None:
     """It is the best there is."""
     assert 10.0 == retry_after.asked({"retry-after": NOON_AND_TEN}, NOON_WALL)
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own zone is nine hours ahead."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set")
+@pytest.mark.parametrize("text", [NOON_AND_TEN, "Wed Oct 21 12:00:10 2026"])
+def test_a_date_without_a_zone_is_in_utc(text: str) -> None:
+    """Wherever the machine stands."""
+    assert 10.0 == retry_after.parse(text, None, NOON_WALL)

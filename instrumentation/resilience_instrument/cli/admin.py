@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from resilience_instrument import __version__
+from resilience_instrument.bundle import cli as bundle
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.errors import ConfigError
 from resilience_instrument.integrations.catalog import LIBRARIES
@@ -32,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkup = commands.add_parser(
         "doctor", help="say what would be governed here, and whether settings hold"
     )
-    checkup.set_defaults(run=doctor)
-    run = parser.parse_args(arguments).run
-    code: int = run()
+    checkup.set_defaults(run=lambda _: doctor())
+    bundle.add_to(commands)
+    parsed = parser.parse_args(arguments)
+    code: int = parsed.run(parsed)
     return code
 
 
@@ -62,5 +64,7 @@ def _standing(library: str, disabled: frozenset[str]) -> str:
     try:
         version = importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed here"
+        if library.partition(".")[0] not in sys.stdlib_module_names:
+            return "not installed here"
+        version = "part of Python"
     return f"{version}, would be governed"

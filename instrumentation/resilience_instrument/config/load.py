@@ -8,15 +8,23 @@ which says the key, the value and what would do.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 from resilience_instrument.config import defaults
 from resilience_instrument.config.model import (
+    AdaptiveMode,
+    AdaptiveSettings,
     AgentSettings,
     BreakerMode,
     BreakerSettings,
+    BudgetMode,
+    BulkheadSettings,
+    HedgeSettings,
+    Jitter,
+    LimitMode,
     RetrySettings,
     ServiceSettings,
+    ThrottleSettings,
     Timeouts,
 )
 from resilience_instrument.errors import ConfigError
@@ -34,7 +42,15 @@ def from_environment(environ: Mapping[str, str]) -> AgentSettings:
     """
     read = _Reader(environ)
     timeouts = _timeouts(read)
-    settings = ServiceSettings(timeouts, _retry(read), _breaker(read, timeouts))
+    settings = ServiceSettings(
+        timeouts,
+        _retry(read),
+        _breaker(read, timeouts),
+        _bulkhead(read),
+        ThrottleSettings(read.switch("THROTTLE", default=False)),
+        AdaptiveSettings(read.choice("ADAPTIVE_MODE", get_args(AdaptiveMode))),
+        HedgeSettings(read.switch("HEDGE", default=False)),
+    )
     _check_together(settings)
     disabled = environ.get("RESILIENCE_DISABLE", "")
     return AgentSettings(
@@ -64,6 +80,21 @@ def _retry(read: _Reader) -> RetrySettings:
         read.number("RETRY_BUDGET", defaults.BUDGET, most=1.0),
         read.number("RETRY_BUDGET_MIN", defaults.BUDGET_MIN),
         defaults.BUDGET_WINDOW,
+        jitter=read.choice("RETRY_JITTER", get_args(Jitter)),
+        max_elapsed=read.optional_seconds("RETRY_MAX_ELAPSED"),
+        on_statuses=read.statuses("RETRY_ON_STATUSES"),
+        on_errors=read.names("RETRY_ON_ERRORS"),
+        except_errors=read.names("RETRY_EXCEPT_ERRORS"),
+        budget_mode=read.choice("RETRY_BUDGET_MODE", get_args(BudgetMode)),
+    )
+
+
+def _bulkhead(read: _Reader) -> BulkheadSettings:
+    return BulkheadSettings(
+        read.optional_whole("BULKHEAD_LIMIT", None),
+        read.whole("BULKHEAD_QUEUE", 0, least=0),
+        read.number("BULKHEAD_WAIT", 0.0),
+        read.choice("BULKHEAD_ADAPTIVE", get_args(LimitMode)),
     )
 
 
@@ -140,6 +171,9 @@ def _ports(text: str | None) -> range:
 
 Word = TypeVar("Word")
 
+_DIGITS: Final = 3
+"""Digits of a status."""
+
 
 class _Reader:
     """Reads numbers out of the environment and explains what is wrong with one."""
@@ -194,6 +228,24 @@ class _Reader:
         if value <= 0:
             raise self._error(key, "use a share above 0, or off")
         return value
+
+    def optional_seconds(self, key: str) -> float | None:
+        """Read a duration, None where there is none."""
+        return None if self._text(key) is None else self.seconds(key, 0.0)
+
+    def names(self, key: str) -> frozenset[str]:
+        """Read names that commas separate."""
+        text = self._text(key) or ""
+        return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+    def statuses(self, key: str) -> frozenset[int] | None:
+        """Read status codes that commas separate, None where there are none."""
+        if self._text(key) is None:
+            return None
+        names = self.names(key)
+        if not all(name.isdecimal() and len(name) == _DIGITS for name in names):
+            raise self._error(key, "use statuses such as 502,503,504")
+        return frozenset(map(int, names))
 
     def switch(self, key: str, *, default: bool) -> bool:
         """Read `1` or `0`."""

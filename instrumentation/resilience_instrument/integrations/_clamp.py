@@ -7,11 +7,14 @@ before each wait of the socket, which is made shorter where the end is nearer.
 from __future__ import annotations
 
 import contextlib
+import socket
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from resilience_instrument.integrations._frame import Frame
 
 
 @final
@@ -71,6 +74,22 @@ class Clamp:
 
 CLAMP: Final[ContextVar[Clamp | None]] = ContextVar("resilience_clamp", default=None)
 
+FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+"""The call of the app that is under way in this context."""
+
+
+def clamp_here() -> Clamp | None:
+    """Return the clamp of the attempt that is under way in this context."""
+    found = CLAMP.get()
+    frame = FRAME.get()
+    if found is not None or frame is None:
+        return found
+    held = frame.clamp
+    if held is None or isinstance(held, Clamp):
+        return held
+    made = frame.clamp = held(frame)
+    return made
+
 
 @final
 class ClampedSocket:
@@ -102,3 +121,35 @@ class ClampedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
+
+
+def clamp_response(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Wrap `http.client.HTTPResponse.__init__`: read through a clamped socket."""
+    result = wrapped(*args, **kwargs)
+    clamp = clamp_here()
+    if clamp is not None:
+        raw = getattr(instance.fp, "raw", None)
+        if isinstance(raw, socket.SocketIO):
+            raw._sock = ClampedSocket(raw._sock, clamp)  # type: ignore[attr-defined]  # noqa: SLF001
+    return result
+
+
+def send_unhurried(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Wrap `urllib3.connection.HTTPConnection.request`: a connect timeout is no more.
+
+    urllib3 keeps the connect timeout on the socket while it sends the body, so a
+    short one that the agent chose would kill every long upload. Connect first,
+    then let sending take what is left of the call.
+    """
+    clamp = clamp_here()
+    if clamp is not None and clamp.sending:
+        if instance.sock is None:
+            instance.connect()
+        instance.timeout = clamp.shorten(None)
+        # urllib3 2 does this itself; 1.26 keeps what the connection was made with.
+        instance.sock.settimeout(instance.timeout)
+    return wrapped(*args, **kwargs)

@@ -298,6 +298,8 @@ class _Numbered(errors.ResilienceError):
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message, **facts)
+        # Again: a library's own constructor may have set another number.
+        self.errno = type(self).errno
         self.args = (self.errno, message)
         self.msg = message
 
@@ -501,10 +503,13 @@ class StatementIo(_Io):
 
 def connect(link: Link, attempt: Attempt, *, unbounded: bool, limit: Any) -> Any:
     """Connect: through the engine, within `limit` seconds for all tries of it."""
-    call = link.call(CONNECT, unbounded=unbounded, deadline=link.end(limit))
-    return govern_sync(
-        link.runtime, call, link.policies, ConnectIo(link, call, attempt)
-    )
+    try:
+        call = link.call(CONNECT, unbounded=unbounded, deadline=link.end(limit))
+        policies = link.policies
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return attempt(None)
+    return govern_sync(link.runtime, call, policies, ConnectIo(link, call, attempt))
 
 
 def send(
@@ -519,15 +524,19 @@ def send(
         first: Whether no transaction is under way.
         own: Whether the app limits its statements itself.
     """
-    end = link.end(None if own or statement.unlimited else link.limit)
-    if not first or statement.verb in ENDING:
-        return counted(
-            link, link.plain(statement.summary, unbounded=not own), attempt, end
-        )
-    call = link.call(statement.summary, unbounded=not own, deadline=end)
-    return govern_sync(
-        link.runtime, call, link.policies, StatementIo(link, call, attempt)
-    )
+    try:
+        end = link.end(None if own or statement.unlimited else link.limit)
+        if not first or statement.verb in ENDING:
+            call, policies = link.plain(statement.summary, unbounded=not own), None
+        else:
+            call = link.call(statement.summary, unbounded=not own, deadline=end)
+            policies = link.policies
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return attempt(None)
+    if policies is None:
+        return counted(link, call, attempt, end)
+    return govern_sync(link.runtime, call, policies, StatementIo(link, call, attempt))
 
 
 class _Async(_Io):
@@ -577,22 +586,34 @@ async def connect_async(
     link: Link, attempt: Attempt, *, unbounded: bool, limit: Any
 ) -> Any:
     """Connect as `connect` does, awaiting."""
-    call = link.call(CONNECT, unbounded=unbounded, deadline=link.end(limit))
+    try:
+        call = link.call(CONNECT, unbounded=unbounded, deadline=link.end(limit))
+        policies = link.policies
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return await attempt(None)
     io = AsyncConnectIo(link, call, attempt)
-    return deliver(await govern(link.runtime, call, link.policies, io))
+    return deliver(await govern(link.runtime, call, policies, io))
 
 
 async def send_async(
     link: Link, attempt: Attempt, statement: Statement, *, first: bool, own: bool
 ) -> Any:
     """Send a statement as `send` does, awaiting."""
-    end = link.end(None if own or statement.unlimited else link.limit)
-    if not first or statement.verb in ENDING:
-        call = link.plain(statement.summary, unbounded=not own)
+    try:
+        end = link.end(None if own or statement.unlimited else link.limit)
+        if not first or statement.verb in ENDING:
+            call, policies = link.plain(statement.summary, unbounded=not own), None
+        else:
+            call = link.call(statement.summary, unbounded=not own, deadline=end)
+            policies = link.policies
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return await attempt(None)
+    if policies is None:
         return await counted_async(link, call, attempt, end)
-    call = link.call(statement.summary, unbounded=not own, deadline=end)
     io = AsyncStatementIo(link, call, attempt)
-    return deliver(await govern(link.runtime, call, link.policies, io))
+    return deliver(await govern(link.runtime, call, policies, io))
 
 
 # -- around the engine: whatever must not be held up ------------------------------

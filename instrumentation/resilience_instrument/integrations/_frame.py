@@ -6,15 +6,16 @@ The attempts run below it, hop by hop, each hop judged for itself.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
-from resilience_instrument.integrations._clamp import CLAMP, Clamp
+from resilience_instrument.integrations._clamp import FRAME, Clamp
 from resilience_instrument.policies.deadline import CURRENT, nearer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+__all__ = ["FRAME", "Frame", "settle"]
 
 _NOTHING: Final = object()
 
@@ -44,22 +45,6 @@ class Frame:
         self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
         """The clamp of an attempt on the short way, or what makes it if one asks."""
         self.response: Any = _NOTHING
-
-
-FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
-
-
-def clamp_here() -> Clamp | None:
-    """Return the clamp of the attempt that is under way in this context."""
-    found = CLAMP.get()
-    frame = FRAME.get()
-    if found is not None or frame is None:
-        return found
-    held = frame.clamp
-    if held is None or isinstance(held, Clamp):
-        return held
-    made = frame.clamp = held(frame)
-    return made
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

@@ -146,6 +146,22 @@ def _is_untrusted(error: BaseException) -> bool:
     return any(isinstance(each, ssl.SSLCertVerificationError) for each in chain(error))
 
 
+def is_data(body: Any) -> bool:
+    """Tell whether a body is plain data, which can be sent again as it is."""
+    return body is None or isinstance(body, (bytes, str))
+
+
+def position(body: Any) -> int | None:
+    """Return where a file stands that can be read again from there, else None."""
+    if not hasattr(body, "seek"):
+        return None
+    try:
+        found: int = body.tell()
+    except OSError:
+        return None
+    return found
+
+
 def is_small(headers: Mapping[str, str]) -> bool:
     """Tell whether what is left of an answer is cheaper to read than to reconnect."""
     length = headers.get("Content-Length", "")

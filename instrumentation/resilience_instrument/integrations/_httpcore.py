@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final, final
 
-from resilience_instrument.integrations._frame import clamp_here
+from resilience_instrument.integrations._clamp import clamp_here
 from resilience_instrument.integrations._patch import Target
 
 _PIECE: Final = 65536

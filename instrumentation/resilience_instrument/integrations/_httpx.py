@@ -15,15 +15,11 @@ import types
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
-import anyio
-
-from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._frame import FRAME, Frame
-from resilience_instrument.integrations._httpcore import Streams
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
 from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import (
@@ -48,7 +44,7 @@ if TYPE_CHECKING:
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
-    from resilience_instrument.integrations._sending import Kind
+    from resilience_instrument.integrations._sending import Kind, OwnErrors
     from resilience_instrument.outcome import Outcome
 
     Fault = Callable[[str, Exception], None]
@@ -67,26 +63,21 @@ class Kit:
 
     Args:
         library: The name that an app imports.
-        core: The name of the library that moves the bytes.
-        refusal: The error for an open circuit.
-        proxied_refusal: The same for a call through a proxy.
-        overdue: The error for a call without time left.
+        own_errors: Our errors as classes of the library.
+        proxied_errors: The same for a call through a proxy, where they differ.
     """
 
     def __init__(
-        self, library: str, core: str, refusal: Any, proxied_refusal: Any, overdue: Any
+        self, library: str, own_errors: OwnErrors, proxied_errors: OwnErrors
     ) -> None:
         module = importlib.import_module(library)
         self.library = library
         self.module = module
-        self.core: Any = importlib.import_module(core)
-        self.own_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: refusal,
-            errors.DeadlineExceededError: overdue,
-        }
-        self.proxied_errors: dict[Any, Any] = {
-            errors.CircuitBreakerOpenError: proxied_refusal
-        }
+        self.pool: Any = None
+        """The class of a pool without a proxy, once there was a call through one."""
+        self.pool_handle: Any = None
+        self.own_errors = own_errors
+        self.proxied_errors = proxied_errors
         self.never_sent: tuple[Any, ...] = (
             module.ConnectError,
             module.ConnectTimeout,
@@ -117,7 +108,6 @@ def targets(kit: Kit, runtime: Runtime) -> list[AnyTarget]:
     given = _Given(module, runtime.fault)
     site = Site(runtime, kit.library, kit.own_errors, kit.proxied_errors)
     return [
-        *Streams(kit.core).targets(),
         Target(client, "__init__", given.note_client),
         Target(async_client, "__init__", given.note_client),
         Replacement(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
@@ -249,7 +239,6 @@ def _async_frame(given: _Given, original: Any) -> Any:
 def _sender(kit: Kit, site: Site, original: Any) -> Any:
     runtime = site.runtime
     monotonic = runtime.clock.monotonic
-    pool_class, core_handle = kit.core.ConnectionPool, kit.core.ConnectionPool.handle_request
     in_memory, reads = kit.module.ByteStream, site.lanes(_READ)
 
     def clamp_of(frame: Frame) -> Clamp:
@@ -266,8 +255,8 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
                 and frame.deadline is None
                 and not frame.stream
                 and CURRENT.get() is None
-                and type(self._pool) is pool_class  # else it goes through a proxy
-                and pool_class.handle_request is core_handle
+                and type(self._pool) is kit.pool  # else it goes through a proxy
+                and kit.pool.handle_request is kit.pool_handle
                 and ("opentelemetry.context" not in modules or not is_watched())
             ):
                 before = request.extensions
@@ -449,6 +438,8 @@ class _Sending(Sending):
         lane = self._site.remember(self)
         if lane is None or len(lane.plans) >= _PLANS:
             return
+        kit, kind = self._kit, type(self._pool)
+        kit.pool, kit.pool_handle = kind, getattr(kind, "handle_request", None)
         phases = self._request.extensions.get("timeout", {})
         span = _http.call_end(self._given, self.policies.settings.timeout, 0.0)
         if span is not None and span < MIN_USEFUL:
@@ -583,6 +574,8 @@ class _AsyncSending(_Sending):
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
+        import anyio  # noqa: PLC0415 - loaded with the first call, not with httpx
+
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
         # The outcome unless the end of the call comes first.
@@ -605,6 +598,8 @@ class _AsyncSending(_Sending):
         On HTTP/2 a read timeout belongs to the connection: it would end whatever
         else is under way there. So ours is kept by the scope of this call alone.
         """
+        import anyio  # noqa: PLC0415 - likewise
+
         wait = self._phases["read"]
         if self._explicit or wait is None or not getattr(self._pool, "_http2", False):
             return _nothing
@@ -641,6 +636,8 @@ class _AsyncSending(_Sending):
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a task waits."""
+        import anyio  # noqa: PLC0415 - likewise
+
         await anyio.sleep(seconds)
 
     async def untouched(self) -> Outcome:

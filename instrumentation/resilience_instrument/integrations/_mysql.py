@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from resilience_instrument.integrations._dbapi import (
+    ENDING,
     REPEATABLE,
     Sending,
     answered,
@@ -114,6 +115,23 @@ class MysqlSending(Sending):
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
         return self.whole is not None and DIALECT.is_single(self.whole)
+
+
+_BEGINNING: Final = frozenset({"BEGIN", "START", "XA", "SET"})
+
+
+def is_first(connection: Any, statement: Statement, *, autocommit: bool) -> bool:
+    """Tell whether no transaction is under way, and note what the statement does.
+
+    Concluded from what was sent: the server's flag does not come with every answer,
+    and a transaction that only read so far is one whose locks and view can be lost.
+    """
+    is_open = connection._resilience_open  # noqa: SLF001 - ours
+    if statement.verb in ENDING:
+        connection._resilience_open = False  # noqa: SLF001
+    elif statement.verb in _BEGINNING or not autocommit:
+        connection._resilience_open = True  # noqa: SLF001
+    return not is_open
 
 
 def repeatable(sql: str | bytes, statement: Statement) -> str | None:

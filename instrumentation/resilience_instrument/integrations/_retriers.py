@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MARK: Final[ContextVar[int]] = ContextVar("resilience_retriers", default=0)
 """How many retrying loops of tenacity this context runs in."""
 
-_HEADERS: Final = ("x-stainless-retry-count", "amz-sdk-request")
+_HEADERS: Final = ("X-Stainless-Retry-Count", "Amz-Sdk-Request")
 _DEPTH: Final = 200
 
 # Packages whose business is to try again, and parts of others that do it.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Kind = tuple[bool, bool]
     """Whether the app gave no timeout, and whether it may be sent twice."""
-    OwnErrors = Mapping[type[ResilienceError], Any]
+    OwnErrors = Mapping[Any, Any]
 
 _URLS: Final = 4096
 """URLs whose lanes are found without reading them."""
@@ -106,10 +106,12 @@ class Site:
     def remember(self, sending: Sending) -> Lane | None:
         """Keep a lane for calls like one that was told in full, if there can be one."""
         call, policies, runtime = sending.call, sending.policies, self.runtime
+        if not (runtime.fast and sending.is_direct):
+            return None
         kind = (call.unbounded, call.repeatable)
         key = (call.service, call.endpoint, kind)
         found = self._by_endpoint.get(key)
-        if found is None and runtime.fast and sending.is_direct:
+        if found is None:
             found = remember(runtime, call, policies)
             if found is not None:
                 self._by_endpoint[key] = found
@@ -259,5 +261,9 @@ class Sending(ABC):
             retry_after=error.retry_after,
             last_error=error.last_error,
         )
-        own.request = self._request  # type: ignore[attr-defined]
+        own.request = self._shown()  # type: ignore[attr-defined]
         return own
+
+    def _shown(self) -> object:
+        """Return the request as an error may carry it."""
+        return self._request

@@ -89,6 +89,7 @@ def _connecting(links: Links) -> Wrapper:
             link, attempt, unbounded=unbounded, limit=limit
         )
         instance._resilience = link  # noqa: SLF001
+        instance._resilience_open = False  # noqa: SLF001
         return done
 
     return connect
@@ -133,7 +134,10 @@ def _querying(rollback: Any) -> Wrapper:
             whole = _mysql.repeatable(sql, statement)
             attempt = _Query(wrapped, args, kwargs, whole)
             attempt.connection, attempt.rollback = instance, rollback
-            first = not instance.get_transaction_status()
+            status = instance.server_status
+            autocommit = bool(status & _mysql.AUTOCOMMIT)
+            first = _mysql.is_first(instance, statement, autocommit=autocommit)
+            first = first and not status & _mysql.IN_TRANSACTION
         except Exception as fault:
             link.runtime.fault("describe", fault)
             return wrapped(*args, **kwargs)
@@ -151,6 +155,7 @@ def _ending(name: str) -> Wrapper:
         link = getattr(instance, "_resilience", None)
         if link is None or suppressed():
             return wrapped(*args, **kwargs)
+        instance._resilience_open = False  # noqa: SLF001 - ours
         attempt = _Query(wrapped, args, kwargs)
         attempt.connection = instance
         return _dbapi.send_async(link, attempt, statement, first=False, own=False)

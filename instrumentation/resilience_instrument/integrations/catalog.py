@@ -8,9 +8,14 @@ from __future__ import annotations
 
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
+    "aiohttp": "resilience_instrument.integrations.aiohttp",
+    "httpcore": "resilience_instrument.integrations.httpcore",
+    "httpcore2": "resilience_instrument.integrations.httpcore2",
     "httpx": "resilience_instrument.integrations.httpx",
     "httpx2": "resilience_instrument.integrations.httpx2",
     "tenacity": "resilience_instrument.integrations.tenacity",
+    "urllib3": "resilience_instrument.integrations.urllib3",
+    "urllib.request": "resilience_instrument.integrations.urllib_request",
     "sqlite3": "resilience_instrument.integrations.sqlite3",
     "psycopg2": "resilience_instrument.integrations.psycopg2",
     "psycopg": "resilience_instrument.integrations.psycopg",

@@ -22,6 +22,14 @@ class ProxyCircuitBreakerOpenError(CircuitBreakerOpenError, httpx.ProxyError):
     """The circuit of a service behind a proxy is open."""
 
 
+class BulkheadFullError(errors.BulkheadFullError, httpx.ConnectError):
+    """Too many calls are under way; to an app of httpx, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, httpx.ConnectError):
+    """The service is overloaded; to an app of httpx, a host that is not there."""
+
+
 class DeadlineExceededError(errors.DeadlineExceededError, httpx.ReadTimeout):
     """No time is left; to an app of httpx, a read timeout."""
 
@@ -33,11 +41,12 @@ def targets(runtime: Runtime) -> list[Target]:
         from resilience_instrument.integrations import httpx2  # noqa: PLC0415
 
         return httpx2.targets(runtime)
-    kit = _httpx.Kit(
-        "httpx",
-        "httpcore",
-        CircuitBreakerOpenError,
-        ProxyCircuitBreakerOpenError,
-        DeadlineExceededError,
-    )
+    own_errors = {
+        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
+        errors.DeadlineExceededError: DeadlineExceededError,
+    }
+    proxied_errors = {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError}
+    kit = _httpx.Kit("httpx", own_errors, proxied_errors)
     return _httpx.targets(kit, runtime)

@@ -22,17 +22,26 @@ class ProxyCircuitBreakerOpenError(CircuitBreakerOpenError, httpx2.ProxyError):
     """The circuit of a service behind a proxy is open."""
 
 
+class BulkheadFullError(errors.BulkheadFullError, httpx2.ConnectError):
+    """Too many calls are under way; to an app of httpx2, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, httpx2.ConnectError):
+    """The service is overloaded; to an app of httpx2, a host that is not there."""
+
+
 class DeadlineExceededError(errors.DeadlineExceededError, httpx2.ReadTimeout):
     """No time is left; to an app of httpx2, a read timeout."""
 
 
 def targets(runtime: Runtime) -> list[Target]:
     """Return what is wrapped, for one `runtime`."""
-    kit = _httpx.Kit(
-        "httpx2",
-        "httpcore2",
-        CircuitBreakerOpenError,
-        ProxyCircuitBreakerOpenError,
-        DeadlineExceededError,
-    )
+    own_errors = {
+        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
+        errors.DeadlineExceededError: DeadlineExceededError,
+    }
+    proxied_errors = {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError}
+    kit = _httpx.Kit("httpx2", own_errors, proxied_errors)
     return _httpx.targets(kit, runtime)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Links
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
-    from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
 
@@ -139,8 +138,9 @@ def _query(
         sql = args[0] if args else kwargs["query"]
         sql = bytes(sql) if isinstance(sql, bytearray) else sql
         statement = DRIVER.dialect.read(sql)
-        first = _is_first(instance, statement)
-        alone = first and instance.get_autocommit()
+        autocommit = instance.get_autocommit()
+        first = _mysql.is_first(instance, statement, autocommit=autocommit)
+        alone = first and autocommit
         whole = _mysql.repeatable(sql, statement) if alone else None
         attempt = _Query(wrapped, args, kwargs, whole)
         attempt.connection = instance
@@ -149,19 +149,6 @@ def _query(
         return wrapped(*args, **kwargs)
     own = instance._resilience_own  # noqa: SLF001 - ours
     return _dbapi.send(link, attempt, statement, first=first, own=own)
-
-
-def _is_first(instance: Any, statement: Statement) -> bool:
-    """Tell whether no transaction is under way, and note what the statement does."""
-    is_open = instance._resilience_open  # noqa: SLF001 - ours
-    if statement.verb in _dbapi.ENDING:
-        instance._resilience_open = False  # noqa: SLF001
-    elif statement.verb in _BEGINNING or not instance.get_autocommit():
-        instance._resilience_open = True  # noqa: SLF001
-    return not is_open
-
-
-_BEGINNING: Final = frozenset({"BEGIN", "START", "XA", "SET"})
 
 
 def _ending(name: str) -> Wrapper:

@@ -81,6 +81,7 @@ def _initialising(links: Links) -> Wrapper:
             instance._resilience_own = "read_timeout" in given  # noqa: SLF001
             instance._resilience_unbounded = "connect_timeout" not in given  # noqa: SLF001
             instance._resilience_connecting = False  # noqa: SLF001
+            instance._resilience_open = False  # noqa: SLF001
             read = link.timeouts.read
             kwargs = {"read_timeout": read, "write_timeout": read, **given}
         except Exception as fault:
@@ -174,7 +175,10 @@ def _querying(rollback: Any) -> Wrapper:
             whole = _mysql.repeatable(sql, statement)
             attempt = _Query(wrapped, args, kwargs, whole)
             attempt.connection, attempt.rollback = instance, rollback
-            first = not instance.server_status & _mysql.IN_TRANSACTION
+            status = instance.server_status
+            autocommit = bool(status & _mysql.AUTOCOMMIT)
+            first = _mysql.is_first(instance, statement, autocommit=autocommit)
+            first = first and not status & _mysql.IN_TRANSACTION
         except Exception as fault:
             link.runtime.fault("describe", fault)
             return wrapped(*args, **kwargs)
@@ -193,6 +197,7 @@ def _ending(name: str) -> Wrapper:
         if link is None or instance._resilience_connecting or suppressed():  # noqa: SLF001
             return wrapped(*args, **kwargs)
         own = instance._resilience_own  # noqa: SLF001 - ours
+        instance._resilience_open = False  # noqa: SLF001
         attempt = _Query(wrapped, args, kwargs)
         attempt.connection = instance
         return _dbapi.send(link, attempt, statement, first=False, own=own)

@@ -25,12 +25,13 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 from resilience_instrument import errors
-from resilience_instrument.config.model import Timeouts
 from resilience_instrument.fastpath import NO_WAY, Begun
-from resilience_instrument.integrations import _http
+from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
     Clamp,
+    clamp_response,
+    send_unhurried,
 )
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import (
@@ -47,21 +48,21 @@ from resilience_instrument.integrations._room import (
     is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sockets import clamp_response, send_unhurried
 from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
 from resilience_instrument.policies.timeout import Limits, limits, shorter
-from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resilience_instrument.config.model import Timeouts
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
+    from resilience_instrument.verdict import Phase
 
     Given = tuple[Any, Any, Any, Any, Any]
 
@@ -76,6 +77,14 @@ class ProxyCircuitBreakerOpenError(
     CircuitBreakerOpenError, requests.exceptions.ProxyError
 ):
     """The circuit of a service behind a proxy is open."""
+
+
+class BulkheadFullError(errors.BulkheadFullError, requests.exceptions.ConnectionError):
+    """Too many calls are under way; to an app of requests, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, requests.exceptions.ConnectionError):
+    """The service is overloaded; to an app of requests, a host that is not there."""
 
 
 class DeadlineExceededError(
@@ -118,6 +127,8 @@ def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
         "requests",
         {
             errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+            errors.BulkheadFullError: BulkheadFullError,
+            errors.RateLimitedError: RateLimitedError,
             errors.DeadlineExceededError: DeadlineExceededError,
         },
         {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},
@@ -293,7 +304,9 @@ class _Sending(Sending):
         proxies = self._kwargs["proxies"]
         proxy = requests.utils.select_proxy(url, proxies) if proxies else None
         own = self._find_policies(site.addresses.service(url[:start]), proxy)
-        self._given = _app_timeouts(self._timeout, own)
+        self._given: Timeouts | None = own
+        if self._timeout is not None:
+            self._given = _urllib3.app_timeouts(self._timeout)
         end = None
         if self._given is not None:
             end = _http.call_end(self._given, own, self._clock.monotonic())
@@ -383,21 +396,15 @@ class _Sending(Sending):
         return self._clamp.fired
 
     def _phase(self, error: Exception) -> Phase | None:
-        if isinstance(error, requests.exceptions.RequestException):
-            for each in _http.chain(error):
-                for kind, phase in _PHASES:
-                    if isinstance(each, kind):
-                        return phase
-        return None
+        if not isinstance(error, requests.exceptions.RequestException):
+            return None
+        return _urllib3.phase(error)
 
     def _is_never_sent(self, error: Exception) -> bool:
-        if isinstance(error, requests.exceptions.ConnectTimeout):
-            return True
         if not isinstance(error, requests.exceptions.ConnectionError):
             return False
         reason = getattr(error.args[0] if error.args else None, "reason", None)
-        reason = getattr(reason, "original_error", reason)
-        return isinstance(reason, _NOT_REACHED)
+        return _urllib3.is_never_sent(getattr(reason, "original_error", reason))
 
     def _is_transport(self, error: Exception) -> bool:
         return isinstance(error, _TRANSPORT)
@@ -424,39 +431,12 @@ class _Sending(Sending):
             return Raised(error)
 
 
-def _app_timeouts(timeout: Any, own: Timeouts) -> Timeouts | None:
-    """Return the timeouts that hold, None if the app's cannot be understood."""
-    if timeout is None:
-        return own
-    connect, read = _pair(timeout)
-    if not (_is_limit(connect) and _is_limit(read)):
-        # Wrong or unknown: the library says so itself.
-        return None
-    return Timeouts(connect, read, read, None, None)
-
-
-def _pair(timeout: Any) -> tuple[Any, Any]:
-    """Return the connect and the read timeout out of what requests accepts."""
-    if isinstance(timeout, urllib3.Timeout):
-        given = timeout.clone()
-        given.start_connect()
-        return given.connect_timeout, given.read_timeout
-    if isinstance(timeout, tuple):
-        return (timeout[0], timeout[1]) if len(timeout) == 2 else ("", "")  # noqa: PLR2004
-    return timeout, timeout
-
-
-def _is_limit(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, (int, float)) and not isinstance(value, bool)
-    )
 
 
 def _is_replayable(request: Any) -> bool:
-    body = request.body
-    if body is None or isinstance(body, (bytes, str)):
-        return True
-    return isinstance(getattr(request, "_body_position", None), int)
+    return _http.is_data(request.body) or isinstance(
+        getattr(request, "_body_position", None), int
+    )
 
 
 def _rewind(request: Any) -> None:
@@ -481,22 +461,8 @@ _PLANS: Final = 64
 # Seconds that reading a body may take before an app could see them in `elapsed`.
 _NOTICEABLE: Final = 1e-4
 
-_NOT_REACHED: Final = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-)
 _TRANSPORT: Final = (
     requests.exceptions.ConnectionError,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.RetryError,
-)
-
-# The first that fits: a refused connection is a connect timeout by inheritance.
-_PHASES: Final[tuple[tuple[type[BaseException], Phase | None], ...]] = (
-    (urllib3.exceptions.NewConnectionError, None),
-    (urllib3.exceptions.ConnectTimeoutError, Phase.CONNECT),
-    (requests.exceptions.ConnectTimeout, Phase.CONNECT),
-    (urllib3.exceptions.ReadTimeoutError, Phase.READ),
-    (requests.exceptions.ReadTimeout, Phase.READ),
-    (TimeoutError, Phase.WRITE),
 )

@@ -39,6 +39,7 @@ _ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 _SUCCESS: Final = Evidence.SUCCESS
 _NEVER: Final = float("inf")
+_TOO_SLOW: Final = "slow"
 
 
 @final
@@ -294,6 +295,7 @@ class Breaker:
             del self._inflight[permit]
             if permit.generation == self.generation:
                 permit.counted = True
+                self._last_error = _TOO_SLOW
                 self._fold_locked(now)
                 self._ledger.add_overdue()
                 change = self._open_if_due_locked(now, None) or change
@@ -335,6 +337,8 @@ class Breaker:
         self._fold_locked(now)
         if evidence is not _SUCCESS:
             self._last_error = reason
+        elif slow:
+            self._last_error = _TOO_SLOW
         if permit.counted:
             self._ledger.count_in_row(evidence)
         else:
@@ -359,7 +363,7 @@ class Breaker:
             if self._successes < self._settings.successes_to_close:
                 return None
             return self._close_locked(now)
-        self._last_error = "slow" if evidence is _SUCCESS else reason
+        self._last_error = _TOO_SLOW if evidence is _SUCCESS else reason
         return self._open_locked("probe_failed", now, retry_after)
 
     def _open_if_due_locked(

@@ -137,7 +137,7 @@ class Budget:
             self._roll_locked(now)
             paid = self._reserve + sum(s for s in self._slices if s > 0)
             left = self._reserve + self._sum
-        return min(1.0, max(0.0, left / paid)) if paid > 0 else 0.0
+        return max(0.0, left / paid) if paid > 0 else 0.0
 
     def renew_lock(self) -> None:
         """Replace the lock and start afresh, in a child that was just forked."""

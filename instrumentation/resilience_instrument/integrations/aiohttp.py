@@ -1,0 +1,302 @@
+"""aiohttp: the frame at `ClientSession._request`, the attempts in a middleware.
+
+The innermost middleware sees every hop. aiohttp itself sends an idempotent request
+once more when a connection breaks; it then gets the outcome that stands already.
+Bodies are the app's to read: an attempt ends with the headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+import aiohttp
+import aiohttp.client
+import aiohttp.helpers
+import aiohttp.payload
+
+from resilience_instrument import errors
+from resilience_instrument.config.model import Timeouts
+from resilience_instrument.integrations import _http
+from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._room import deliver, described, govern
+from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._url import service_name
+from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.timeout import limits, shorter
+from resilience_instrument.verdict import Phase
+
+if TYPE_CHECKING:
+    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.outcome import Outcome
+    from resilience_instrument.verdict import Judgement
+
+
+class CircuitBreakerOpenError(
+    errors.CircuitBreakerOpenError, aiohttp.ClientConnectionError
+):
+    """The circuit is open; to an app of aiohttp, a host that is not there."""
+
+
+class BulkheadFullError(errors.BulkheadFullError, aiohttp.ClientConnectionError):
+    """Too many calls are under way; to an app of aiohttp, a host that is not there."""
+
+
+class RateLimitedError(errors.RateLimitedError, aiohttp.ClientConnectionError):
+    """The service is overloaded; to an app of aiohttp, a host that is not there."""
+
+
+class DeadlineExceededError(errors.DeadlineExceededError, aiohttp.ServerTimeoutError):
+    """No time is left; to an app of aiohttp, a timeout."""
+
+
+def targets(runtime: Runtime) -> list[Target]:
+    """Return what is wrapped, for one `runtime`; nothing before 3.12."""
+    session = aiohttp.ClientSession
+    if "middlewares" not in inspect.signature(session._request).parameters:  # noqa: SLF001 - where every call comes through
+        return []
+    own_errors = {
+        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
+        errors.BulkheadFullError: BulkheadFullError,
+        errors.RateLimitedError: RateLimitedError,
+        errors.DeadlineExceededError: DeadlineExceededError,
+    }
+    site = Site(runtime, "aiohttp", own_errors, {})
+    return [
+        Target(aiohttp.BaseConnector, "connect", _connect),
+        Target(aiohttp.TCPConnector, "_create_connection", _create),
+        Target(session, "_request", _frame(site)),
+    ]
+
+
+_CURRENT: Final[ContextVar[_Sending | None]] = ContextVar(
+    "resilience_aiohttp", default=None
+)
+
+
+async def _create(
+    wrapped: Any,
+    instance: Any,  # noqa: ARG001 - the shape of a wrapper
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Note that a place in the pool was found and a connection is being made."""
+    sending = _CURRENT.get()
+    if sending is not None:
+        sending.enter(Phase.CONNECT)
+    return await wrapped(*args, **kwargs)
+
+
+async def _connect(
+    wrapped: Any,
+    instance: Any,  # noqa: ARG001 - the shape of a wrapper
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Note that there is a connection."""
+    connection = await wrapped(*args, **kwargs)
+    sending = _CURRENT.get()
+    if sending is not None:
+        sending.enter(Phase.READ)
+    return connection
+
+
+def _frame(site: Site) -> Wrapper:
+    runtime = site.runtime
+
+    async def _request(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        frame = Frame(FRAME.get(), stream=True)
+        try:
+            middleware = _Middleware(site, instance, kwargs)
+            chosen = kwargs.get("middlewares")
+            if chosen is None:
+                chosen = instance._middlewares  # noqa: SLF001 - what holds otherwise
+            kwargs = {**kwargs, "middlewares": (*chosen, middleware)}
+        except Exception as fault:
+            runtime.fault("describe", fault)
+        token = FRAME.set(frame)
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            FRAME.reset(token)
+
+    return _request
+
+
+@final
+class _Middleware:
+    """Governs each hop of one call.
+
+    Args:
+        site: What all calls have at hand.
+        session: The session of the call.
+        options: What the app gave to the call.
+    """
+
+    __slots__ = ("_error", "_site", "_started", "_timeout")
+
+    def __init__(self, site: Site, session: Any, options: dict[str, Any]) -> None:
+        self._site = site
+        self._started = site.runtime.clock.monotonic()
+        self._error: Exception | None = None
+        given = options.get("timeout")
+        if given is None or given is aiohttp.helpers.sentinel:
+            given = session._timeout  # noqa: SLF001 - what holds otherwise
+        self._timeout = None if given is aiohttp.client.DEFAULT_TIMEOUT else given
+
+    async def __call__(self, request: Any, handler: Any) -> Any:
+        """Send the request of one hop by `handler`, as often as it takes."""
+        if self._error is not None:
+            # aiohttp tries once more by itself: the outcome stands.
+            raise self._error
+        runtime = self._site.runtime
+        sending = described(
+            runtime,
+            _Sending,
+            self._site,
+            handler,
+            request,
+            self._timeout,
+            self._started,
+        )
+        if sending is None:
+            return await handler(request)
+        outcome = await govern(runtime, sending.call, sending.policies, sending)
+        if isinstance(outcome, Raised):
+            self._error = outcome.error
+        return deliver(outcome)
+
+
+@final
+class _Sending(Sending):
+    """One request on its way to a connector: the `Io` of its call."""
+
+    __slots__ = ("_explicit", "_given", "_handler", "_part", "_scope")
+
+    def __init__(
+        self, site: Site, handler: Any, request: Any, timeout: Any, started: float
+    ) -> None:
+        super().__init__(site, request)
+        self._handler = handler
+        url = request.url
+        service = service_name(url.scheme, url.host, url.port)
+        proxy = request.proxy
+        own = self._find_policies(service, None if proxy is None else str(proxy))
+        self._explicit = timeout is not None
+        self._given = own if timeout is None else _app_timeouts(timeout)
+        total = self._given.total
+        self._describe(
+            method=request.method,
+            path=url.raw_path,
+            headers=request.headers,
+            replayable=_is_replayable(request.body),
+            app_retries=False,
+            unbounded=not self._explicit,
+            end=None if total is None else started + total,
+        )
+
+    def _address(self) -> str:
+        return str(self._request.url)
+
+    def _shown(self) -> object:
+        return None  # it cannot be pickled
+
+    def enter(self, part: Phase) -> None:
+        """Let the next part of the attempt begin, with a timeout of its own.
+
+        Where the app chose its timeouts aiohttp keeps them.
+        """
+        self._part = part
+        now = self._clock.monotonic()
+        wait = self._limits.remaining(now)
+        if not self._explicit:
+            wait = shorter(wait, getattr(self._limits, part.value))
+        loop = asyncio.get_running_loop()
+        self._scope.reschedule(None if wait is None else loop.time() + wait)
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - a payload winds itself back
+        """Send the request once, up to the headers of the answer."""
+        self._limits = limits(self._given, deadline, self._clock.monotonic())
+        carried = _http.Carried(self._request.headers, self.call.carrier)
+        token = _CURRENT.set(self)
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                self.enter(Phase.POOL)
+                self.last = await self._send()
+        except TimeoutError:
+            # Ours, since what the library raises is an outcome.
+            self.last = Raised(self._too_late())
+        finally:
+            _CURRENT.reset(token)
+            carried.restore()
+        if getattr(self._request.body, "consumed", False):
+            self.call.replayable = False
+        return self.last
+
+    async def _send(self) -> Outcome:
+        try:
+            return Returned(await self._handler(self._request))
+        except Exception as error:
+            return Raised(error)
+
+    def _too_late(self) -> Exception:
+        where = f"{self.policies.service} took too long ({self._part.value})"
+        if self._part is Phase.READ:
+            return aiohttp.SocketTimeoutError(where)
+        return aiohttp.ConnectionTimeoutError(where)
+
+    def _judge_answer(self, response: Any) -> Judgement:
+        return _http.judge_status(response.status, response.headers)
+
+    def _phase(self, error: Exception) -> Phase | None:
+        if isinstance(error, TimeoutError):
+            return self._part
+        return None
+
+    def _is_never_sent(self, error: Exception) -> bool:
+        return isinstance(error, _NEVER_SENT)
+
+    def _is_transport(self, error: Exception) -> bool:
+        return isinstance(error, (aiohttp.ClientConnectionError, OSError))
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Give the connection back: read a small rest, else close."""
+        self.last = None
+        if isinstance(outcome, Returned):
+            response: Any = outcome.value
+            if _http.is_small(response.headers):
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with asyncio.timeout(self._limits.read):
+                        await response.read()
+            response.close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a task waits."""
+        await asyncio.sleep(seconds)
+
+    async def untouched(self) -> Outcome:
+        """Send the request as if the agent were not there."""
+        return await self._send()
+
+
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def _app_timeouts(timeout: Any) -> Timeouts:
+    if not isinstance(timeout, aiohttp.ClientTimeout):
+        # An old way to say how long all of it may take.
+        return Timeouts(None, None, None, None, float(timeout))
+    connect = shorter(timeout.sock_connect, timeout.connect)
+    return Timeouts(connect, timeout.sock_read, None, None, timeout.total)
+
+
+def _is_replayable(body: Any) -> bool:
+    """Tell whether a body can be sent again; payloads wind themselves back."""
+    return not isinstance(body, aiohttp.payload.AsyncIterablePayload)

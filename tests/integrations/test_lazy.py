@@ -1,0 +1,37 @@
+"""Governing a library loads nothing that the library would load later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+
+import {library}
+loaded = set(sys.modules)
+import resilience_instrument.integrations._patch
+import importlib
+from resilience_instrument.integrations.catalog import LIBRARIES
+from resilience_instrument.integrations._room import Runtime
+room = importlib.import_module(LIBRARIES["{library}"])
+room.targets(Runtime(None, None, None, None, None))
+late = {{"anyio", "httpcore", "httpcore2", "trio"}}
+print(*sorted(late & (set(sys.modules) - loaded)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_core_is_loaded_when_the_library_loads_it(library: str) -> None:
+    """An app that never calls must not pay for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(library=library)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ("\n", "") == (done.stdout, done.stderr)
