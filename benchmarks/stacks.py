@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import socket
@@ -187,7 +188,8 @@ class OpenTelemetryWithSpans(OpenTelemetry):
 
     def counted(self) -> int | None:
         """Return how many spans ended: one a call."""
-        return self.spans.ended
+        count: int = self.spans.ended
+        return count
 
 
 class Ddtrace(Stack):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.harness import instructions
@@ -20,7 +22,7 @@ from benchmarks.harness.interleave import (
 )
 from benchmarks.harness.report import Result
 from benchmarks.harness.statistics import BARE, BARE_AGAIN, WRAPT, sample
-from benchmarks.harness.workers import ROOT, environment
+from benchmarks.harness.workers import environment
 from benchmarks.stacks import STACKS, is_installed
 from benchmarks.targets import TARGETS
 
@@ -91,9 +93,7 @@ def crowds(*, full: bool) -> Iterator[Result]:
         name = f"calls of 1 ms from {width} threads"
         yield Result(name, "calls a second", made, higher_is_better=True)
     tasks = [
-        s
-        for s in stacks_for("async nap")
-        if full or s in {BARE, "agent", "tenacity"}
+        s for s in stacks_for("async nap") if full or s in {BARE, "agent", "tenacity"}
     ]
     for width in (1, 200):
         made = alternate("async nap", tasks, rounds, throughput(width, 2000 // width))
@@ -116,14 +116,15 @@ _LAUNCHERS: Final[Mapping[str, list[str]]] = {
 
 def start_up(*, full: bool) -> Iterator[Result]:
     """Measure how long Python takes to start below each launcher."""
-    directory = os.path.dirname(sys.executable)
+    directory = Path(sys.executable).parent
     for code in ("pass", "import requests"):
         contestants: dict[str, Callable[[], float]] = {}
         for name, words in _LAUNCHERS.items():
-            launcher = [os.path.join(directory, word) for word in words]
-            if all(os.path.exists(word) for word in launcher):
+            launcher = [directory / word for word in words]
+            if all(word.exists() for word in launcher):
                 contestants[name] = _start(
-                    [*launcher, sys.executable, "-c", code], off=name == "agent off"
+                    [*map(str, launcher), sys.executable, "-c", code],
+                    off=name == "agent off",
                 )
         samples = interleave(30 if full else 8, contestants)
         yield Result(f"python -c '{code}'", "us of processor time", samples)
@@ -138,13 +139,16 @@ def _start(words: list[str], *, off: bool) -> Callable[[], float]:
     del environ["PYTHONPATH"]
 
     def run() -> float:
-        before = os.times()
+        before = _processor_time()
         subprocess.run(words, env=environ, check=True, capture_output=True)
-        after = os.times()
-        user = after.children_user - before.children_user
-        return (user + after.children_system - before.children_system) * 1e6
+        return (_processor_time() - before) * 1e6
 
     return run
+
+
+def _processor_time() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 # -- as work grows ----------------------------------------------------------------
@@ -240,7 +244,11 @@ def memory(*, full: bool) -> Iterator[Result]:
     taken = (tracemalloc.get_traced_memory()[0] - before) / count
     tracemalloc.stop()
     assert len(agent.registry.known()) == count + 1
-    yield Result(f"{count} services", "bytes each", {BARE: sample([1.0]), "agent": sample([taken])})
+    yield Result(
+        f"{count} services",
+        "bytes each",
+        {BARE: sample([1.0]), "agent": sample([taken])},
+    )
 
 
 def exactness(*, full: bool) -> Iterator[Result]:
@@ -316,5 +324,3 @@ SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {
     "exactness": exactness,
     "instructions": counted,
 }
-
-

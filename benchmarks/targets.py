@@ -45,7 +45,9 @@ class Target:
     @property
     def arrived(self) -> int | None:
         """How many calls arrived, None where they leave this process."""
-        return self._arrivals.__reduce__()[1][0]
+        found: Any = self._arrivals.__reduce__()[1]
+        count: int = found[0]
+        return count
 
     def clock(self) -> float:
         """Read the clock that fits: processor time, as nothing here waits."""

@@ -104,9 +104,7 @@ class Service:
             if self._short:
                 return self._on_lane(observer, io, facts)
             return run_sync(
-                engine.execute(
-                    a_call(**facts), self.policies, io, observer, self.clock
-                )
+                engine.execute(a_call(**facts), self.policies, io, observer, self.clock)
             )
         except KeyboardInterrupt as error:
             return error
@@ -123,7 +121,7 @@ class Service:
         made: Outcome | BaseException
         try:
             made = run_sync(io.attempt(1, None))
-        except BaseException as error:  # noqa: BLE001 - as a room does
+        except BaseException as error:
             made = error
         if (
             isinstance(made, (Returned, Raised))
@@ -203,11 +201,11 @@ _SLOW_COUNTS = replace(
 )
 _ASKED_BY_OTHERS = {
     "bulkhead": replace(_DEFAULTS, bulkhead=replace(_DEFAULTS.bulkhead, limit=5)),
-    "adaptive": replace(_DEFAULTS, adaptive=replace(_DEFAULTS.adaptive, mode="enforce")),
-    "budget": replace(_DEFAULTS, retry=replace(_DEFAULTS.retry, budget_mode="grpc")),
-    "breaker": replace(
-        _DEFAULTS, breaker=replace(_DEFAULTS.breaker, mode="disabled")
+    "adaptive": replace(
+        _DEFAULTS, adaptive=replace(_DEFAULTS.adaptive, mode="enforce")
     ),
+    "budget": replace(_DEFAULTS, retry=replace(_DEFAULTS.retry, budget_mode="grpc")),
+    "breaker": replace(_DEFAULTS, breaker=replace(_DEFAULTS.breaker, mode="disabled")),
 }
 _SETTINGS = st.sampled_from(
     [_DEFAULTS, _HASTY, _SLOW_COUNTS, *_ASKED_BY_OTHERS.values()]

@@ -20,10 +20,12 @@ _TOP: Final = 34
 def draw(results: Sequence[Result]) -> str:
     """Return one panel a result: the cost relative to its smallest size."""
     width = _LEFT + len(results) * (_WIDTH + _LEFT)
+    height = _TOP + _HEIGHT + 30
+    name_space = "http://www.w3.org/2000/svg"
     lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif"'
-        f' font-size="11" viewBox="0 0 {width} {_TOP + _HEIGHT + 30}">',
-        f'<rect width="{width}" height="{_TOP + _HEIGHT + 30}" fill="#fff"/>',
+        f'<svg xmlns="{name_space}" viewBox="0 0 {width} {height}" font-size="11">',
+        "<style>text{font-family:sans-serif}</style>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
     for index, result in enumerate(results):
         lines += _panel(result, _LEFT + index * (_WIDTH + _LEFT))
@@ -50,5 +52,6 @@ def _panel(result: Result, left: int) -> Iterable[str]:
     for (x, y), name, ratio in zip(points, sizes, ratios, strict=True):
         size = name.split()[0]
         yield f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="#0a6"/>'
-        yield f'<text x="{x:.0f}" y="{y - 8:.0f}" text-anchor="middle">{ratio:.2f}</text>'
-        yield f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="middle">{size}</text>'
+        middle = f'<text x="{x:.0f}" text-anchor="middle"'
+        yield f'{middle} y="{y - 8:.0f}">{ratio:.2f}</text>'
+        yield f'{middle} y="{bottom + 16}">{size}</text>'

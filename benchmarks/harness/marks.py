@@ -32,10 +32,15 @@ _START: Final = _CALLGRIND + 4
 class Marks(Protocol):
     """Where the measured calls begin and end."""
 
-    options: list[str]
-    """What Valgrind has to be told to hear them."""
-    preface: int
-    """How many parts of the output belong to what came before."""
+    @property
+    def options(self) -> list[str]:
+        """What Valgrind has to be told to hear them."""
+        ...
+
+    @property
+    def preface(self) -> int:
+        """How many parts of the output belong to what came before."""
+        ...
 
     def begin(self) -> None:
         """Start to count."""

@@ -75,9 +75,7 @@ class Worker:
         found = self._ask({"do": "verify"})
         for what in ("arrived", "counted"):
             if found[what] is not None and found[what] != found["made"]:
-                message = (
-                    f"{self._name}: {found['made']} calls, {found[what]} {what}"
-                )
+                message = f"{self._name}: {found['made']} calls, {found[what]} {what}"
                 raise AssertionError(message)
 
     def close(self) -> None:

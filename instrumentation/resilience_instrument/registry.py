@@ -33,8 +33,8 @@ class ServicePolicies:
     """The settings of one service and the state of its policies.
 
     What is None or false is off; `plain` says that a first attempt that succeeds
-    concerns breaker, budget and `latencies` only. `adaptive` has one estimate for calls that may have
-    an effect and one for those that may be repeated, in this order.
+    concerns breaker, budget and `latencies` only. `adaptive` has one estimate for
+    calls that may have an effect and one for those that may be repeated, in this order.
     """
 
     __slots__ = (

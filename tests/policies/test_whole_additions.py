@@ -122,9 +122,9 @@ def test_without_the_interpreters_lock_the_breaker_takes_its_own(
     assert isinstance(permit, Permit)
     breaker.record(permit, Evidence.SUCCESS, clock.now)
 
-    assert not (breaker._free)
-    assert not (breaker._calm)
-    assert 0 == breaker._good
+    assert not (breaker.free)
+    assert not (breaker.calm)
+    assert 0 == breaker.good
     assert breaker._ledger._recent is not None
     assert 1 == breaker._ledger._recent.total
 

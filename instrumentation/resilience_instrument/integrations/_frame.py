@@ -45,6 +45,7 @@ class Frame:
         self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
         """The clamp of an attempt on the short way, or what makes it if one asks."""
         self.response: Any = _NOTHING
+        self.elapsed: float
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

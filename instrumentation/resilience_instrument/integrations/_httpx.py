@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
-    from resilience_instrument.integrations._sending import Kind, OwnErrors
+    from resilience_instrument.integrations._sending import OwnErrors
     from resilience_instrument.outcome import Outcome
 
     Fault = Callable[[str, Exception], None]
@@ -236,7 +236,7 @@ def _async_frame(given: _Given, original: Any) -> Any:
     return send
 
 
-def _sender(kit: Kit, site: Site, original: Any) -> Any:
+def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
     runtime = site.runtime
     monotonic = runtime.clock.monotonic
     in_memory, reads = kit.module.ByteStream, site.lanes(_READ)
@@ -248,6 +248,9 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
     def handle_request(self: Any, request: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
         # One function on purpose: calling another for a part is a tenth of its cost.
         generation = NO_WAY
+        frame: Any
+        lane: Any
+        made: Outcome | BaseException | None = None
         try:
             frame = FRAME.get()
             if (
@@ -286,7 +289,6 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:
         frame.clamp = clamp_of
         if phases is not None:
             request.extensions = {**before, "timeout": dict(phases)}
-        made = None
         try:
             response = original(self, request)
             now = monotonic()
@@ -330,9 +332,7 @@ def _lane(site: Site, key: Any, request: Any, *, unbounded: bool) -> Any:
 def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> Any:
     """Send a request the long way: the engine tells all of it."""
     wrapped = types.MethodType(original, transport)
-    sending = described(
-        site.runtime, _governed, kit, site, wrapped, transport, request
-    )
+    sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:
         return wrapped(request)
     result = govern_sync(site.runtime, sending.call, sending.policies, sending)
@@ -355,9 +355,7 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     """Go on the long way with a request that was sent."""
     lane.tally.withdraw()
     wrapped = types.MethodType(original, transport)
-    sending = described(
-        site.runtime, _governed, kit, site, wrapped, transport, request
-    )
+    sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:
         return deliver_as_made(begun)
     sending.take_over(begun)

@@ -106,8 +106,7 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
 def _frame(original: Any) -> Any:
     @functools.wraps(original)
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        stream = kwargs["stream"] if "stream" in kwargs else self.stream
-        frame = Frame(FRAME.get(), stream=stream)
+        frame = Frame(FRAME.get(), stream=kwargs.get("stream", self.stream))
         token = FRAME.set(frame)
         try:
             response = original(self, request, **kwargs)
@@ -136,7 +135,7 @@ def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
     return functools.partial(_sender, site)
 
 
-def _sender(site: Site, original: Any) -> Any:
+def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
     runtime = site.runtime
     monotonic = runtime.clock.monotonic
 
@@ -149,7 +148,7 @@ def _sender(site: Site, original: Any) -> Any:
     reads = site.lanes(_READ)
 
     @functools.wraps(original)
-    def send(  # noqa: C901, PLR0913, PLR0917 - the signature is that of HTTPAdapter.send
+    def send(  # noqa: C901, PLR0912, PLR0913, PLR0917 - the signature of the original
         self: Any,
         request: Any,
         stream: Any = False,  # noqa: FBT002
@@ -160,6 +159,9 @@ def _sender(site: Site, original: Any) -> Any:
     ) -> Any:
         # One function on purpose: calling another for a part is a tenth of its cost.
         generation = NO_WAY
+        frame: Any
+        lane: Any
+        made: Outcome | BaseException | None = None
         try:
             frame = FRAME.get()
             if (
@@ -189,7 +191,6 @@ def _sender(site: Site, original: Any) -> Any:
         if span is not None:
             frame.deadline = started + span
         frame.clamp = given_clamp if limit is None else own_clamp
-        made = None
         try:
             response = original(
                 self,
@@ -339,10 +340,9 @@ class _Sending(Sending):
 
     def take_over(self, clamp: Any, begun: Begun) -> None:
         """Stand where the attempt has been made already."""
-        if not isinstance(clamp, Clamp):
-            # No socket asked for one, so none was cut short.
-            clamp = Clamp(None, self._clock.monotonic, sending=False)
-        self._clamp = clamp
+        # Where no socket asked for a clamp, none was cut short.
+        none = Clamp(None, self._clock.monotonic, sending=False)
+        self._clamp: Clamp = clamp if isinstance(clamp, Clamp) else none
         given = self._given or self.policies.settings.timeout
         self._limits = limits(given, self.call.deadline, begun.started)
         if isinstance(begun.made, (Returned, Raised)):
@@ -429,8 +429,6 @@ class _Sending(Sending):
             return Returned(self._wrapped(self._request, **self._kwargs))
         except Exception as error:
             return Raised(error)
-
-
 
 
 def _is_replayable(request: Any) -> bool:
