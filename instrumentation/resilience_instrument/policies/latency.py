@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 from bisect import bisect_left
-from collections import deque
 from itertools import accumulate
 from typing import Final, final
 
@@ -71,7 +70,7 @@ class Latencies:
         self.fresh: list[float] = []
         self.edge = -math.inf
         # Part by part, newest last: bucket -> [how many, the longest].
-        self._counts: deque[tuple[int, dict[int, list[float]]]] = deque()
+        self._counts: list[tuple[int, dict[int, list[float]]]] = []
 
     def _roll_locked(self, now: float) -> None:
         entered = int(now // self._width)
@@ -91,7 +90,7 @@ class Latencies:
             self._counts.append((entered, {}))
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
-            self._counts.popleft()
+            del self._counts[0]
         self.edge = (newest + 1) * self._width
 
 
