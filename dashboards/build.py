@@ -964,7 +964,6 @@ def dashboard() -> Json:
         "panels": laid_out(panels),
         "refresh": "30s",
         "schemaVersion": 38,
-        "style": "dark",
         "tags": ["resilience"],
         "templating": {"list": variables()},
         "time": {"from": "now-1h", "to": "now"},

@@ -5,6 +5,7 @@ With `--check` nothing is written; the exit code is 1 if a page is out of date.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,16 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"metrics.md": metrics}
+def db_cases() -> str:
+    """Return the page of the database drivers' cases."""
+    script = Path(__file__).resolve().parent / "db_cases.py"
+    return str(runpy.run_path(str(script))["page"]())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics,
+    "db-cases.md": db_cases,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

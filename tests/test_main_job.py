@@ -27,12 +27,15 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "resilience-instrument")
 
 # Runs when the app has done its work: what a scraper would read at that moment.
 SCRAPE = """
-import os as _os, sys as _sys, urllib.request as _request
+import http.client as _client, os as _os, sys as _sys
 _agent = _sys.modules.get("resilience_instrument._agent")
 _served = _agent._Process.agent._server
-with _request.urlopen(_served.url) as _answer:
-    with open(_os.environ["SCRAPED"], "wb") as _file:
-        _file.write(_answer.read())
+# By no library that is governed: the scrape would be among what it reads.
+_connection = _client.HTTPConnection(_served.url.split("/")[2])
+_connection.request("GET", "/metrics")
+with open(_os.environ["SCRAPED"], "wb") as _file:
+    _file.write(_connection.getresponse().read())
+_connection.close()
 """
 
 

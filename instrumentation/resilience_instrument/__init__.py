@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RateLimitedError,
         ResilienceError,
     )
+    from resilience_instrument.transactions import transaction
 
 __all__ = [
     "BulkheadFullError",
@@ -30,6 +31,7 @@ __all__ = [
     "ResilienceError",
     "__version__",
     "deadline",
+    "transaction",
 ]
 
 
@@ -38,9 +40,17 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from resilience_instrument import deadlines, errors
+    from resilience_instrument import errors
 
-    return getattr(deadlines if name == "deadline" else errors, name)
+    if name == "deadline":
+        from resilience_instrument.deadlines import deadline
+
+        return deadline
+    if name == "transaction":
+        from resilience_instrument.transactions import transaction
+
+        return transaction
+    return getattr(errors, name)
 
 
 def __dir__() -> list[str]:

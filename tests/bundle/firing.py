@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class Watch(NamedTuple):
         }
 
 
+@functools.cache
 def watches() -> list[Watch]:
     """Return one watch for every scenario and query that looks at firing alerts."""
     found = []

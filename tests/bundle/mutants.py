@@ -7,6 +7,8 @@ mutant then takes a second instead of ten.
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -109,12 +111,14 @@ def _labels(expr: str) -> Iterator[tuple[str, str]]:
         yield expr.replace("by (job, service", "by (service"), "merges jobs"
 
 
+@functools.cache
 def _needs(expr: str) -> set[str]:
     """Return the recorded series that `expr` is computed from, to the last."""
     direct = {name for name in sources.recordings() if re.search(rf"{name}\b", expr)}
     return direct.union(*(_needs(sources.recordings()[name]) for name in direct))
 
 
+@functools.cache
 def _dependents(record: str) -> set[str]:
     """Return the alerts that are computed from `record`."""
     return {a["alert"] for a in sources.alerts() if record in _needs(a["expr"])}
@@ -130,7 +134,7 @@ def scenario_files(mutant: Mutant) -> list[str]:
 
 def write(mutant: Mutant, scenarios: str, directory: Path) -> Path:
     """Write the mutated rules and the scenarios into `directory`, return the latter."""
-    document = sources.load(sources.RULES)
+    document = copy.deepcopy(sources.load(sources.RULES))
     rules = [rule for group in document["groups"] for rule in group["rules"]]
     mutated = rules[mutant.place]
     mutated.update(mutant.fields)
@@ -139,7 +143,7 @@ def write(mutant: Mutant, scenarios: str, directory: Path) -> Path:
     wanted = _wanted(mutant, mutated)
     for group in document["groups"]:
         group["rules"] = [rule for rule in group["rules"] if wanted(rule)]
-    tests = sources.load(sources.PROMTOOL / scenarios)
+    tests = copy.deepcopy(sources.load(sources.PROMTOOL / scenarios))
     kept = [rule for group in document["groups"] for rule in group["rules"]]
     _reduce(tests, kept)
     (directory / "rules.yml").write_text(yaml.safe_dump(document), encoding="utf-8")

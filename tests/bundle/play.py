@@ -109,14 +109,17 @@ class Play:
         self._sleep_until(began + KILLED)
         victim.kill()
         self._sleep_until(began + HEALED)
-        for upstream in self.upstreams.values():
-            upstream.heal()
+        # There is no database to come back: the app gives it up instead.
+        tell(shop, "leave")
+        for scenario in scenarios.SCENARIOS:
+            if scenario.method != "CONNECT":
+                self.upstreams[scenario.name].heal()
         self._sleep_until(began + REVIVED)
         self._start("killed", [self._plain()])
         wait_until(lambda: not self.stack.firing(), "all to clear", 60)
         # Alertmanager tells what has cleared with its next notification of the group.
         wait_until(lambda: not self._unresolved(), "Alertmanager to say so", 20)
-        names = {u.service: name for name, u in self.upstreams.items()}
+        names = {self._service(s): s.name for s in scenarios.SCENARIOS}
         return Played(names, self.stack.webhook.alerts, self.stack.firing(), answers)
 
     def close(self) -> None:
@@ -136,8 +139,15 @@ class Play:
         url = f"http://127.0.0.1:{self.ports[job]}/metrics"
         wait_until(lambda: is_ready(url), url)
 
+    def _service(self, scenario: scenarios.Scenario) -> str:
+        """Return the name that the agent gives to the service of a scenario."""
+        address = self.upstreams[scenario.name].service
+        return f"mysql://{address}/db" if scenario.method == "CONNECT" else address
+
     def _line(self, scenario: scenarios.Scenario) -> dict[str, Any]:
-        url = f"http://{self.upstreams[scenario.name].service}/orders/4711"
+        service = self._service(scenario)
+        is_url = "://" in service
+        url = service if is_url else f"http://{service}/orders/4711"
         return {
             "url": url,
             "method": scenario.method,

@@ -21,7 +21,7 @@ class Scenario(NamedTuple):
         answer: What the service answers; None if nothing listens.
         expected: The alerts that must arrive, with the long window where there are
             several of a name.
-        method: How the app calls it.
+        method: How the app calls it; `CONNECT` for a database.
         timeout: The timeout that the app gives, None for none.
         pause: Seconds from one call to the next, unless it takes longer.
     """
@@ -45,6 +45,7 @@ SCENARIOS = (
         pause=1 / 16,
     ),
     Scenario("flapping", upstreams.flapping, BURN | {"CircuitBreakerFlapping"}),
+    Scenario("dead database", None, OUTAGE, method="CONNECT"),
     Scenario("503 with Retry-After", upstreams.asks_to_wait, OUTAGE),
     Scenario("10 % errors", upstreams.fails_one_in_ten, BURN),
     Scenario(
@@ -67,6 +68,3 @@ SCENARIOS = (
 )
 KILLED = frozenset({"ResilienceInstrumentationAbsent"})
 """What arrives for a job whose only process was killed."""
-
-PENDING = {"dead database": "no database driver is governed yet"}
-"""Scenarios that cannot be played yet, and why."""

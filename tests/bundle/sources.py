@@ -42,9 +42,11 @@ class Target(NamedTuple):
     instant: bool
 
 
+@functools.cache
 def load(path: Path) -> Any:
-    """Return what a YAML file holds."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Return what a YAML file holds; it is read once, so leave it as it is."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), loader)
 
 
 @functools.cache
@@ -53,16 +55,19 @@ def rules() -> tuple[dict[str, Any], ...]:
     return tuple(rule for group in load(RULES)["groups"] for rule in group["rules"])
 
 
+@functools.cache
 def alerts() -> tuple[dict[str, Any], ...]:
     """Return the alerting rules; a name may occur in several."""
     return tuple(rule for rule in rules() if "alert" in rule)
 
 
+@functools.cache
 def alert_names() -> list[str]:
     """Return the name of every alert once."""
     return list(dict.fromkeys(rule["alert"] for rule in alerts()))
 
 
+@functools.cache
 def recordings() -> dict[str, str]:
     """Return the expression of every recorded series by its name."""
     return {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}

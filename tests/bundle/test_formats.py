@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,3 +210,31 @@ def test_installed_copy_brings_its_own_files(
     monkeypatch.setattr(contents, "_IN_WHEEL", tmp_path)
 
     assert "groups: []\n" == contents.rules()
+
+
+@pytest.mark.slow
+def test_wheel_exports_what_the_repository_has(tmp_path: Path) -> None:
+    """A copy that was installed from the wheel needs no checkout beside it."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
+    subprocess.run(
+        [*build, tmp_path / "dist"], cwd=sources.ROOT, check=True, capture_output=True
+    )
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    script = (
+        "import sys; from resilience_instrument.cli.admin import main; sys.exit(main())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "bundle", "export", tmp_path / "out"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert sources.RULES.read_bytes() == (tmp_path / "out" / RULES).read_bytes()
+    assert sources.dashboard() == json.loads((tmp_path / "out" / DASHBOARD).read_text())
+    assert (tmp_path / "installed/resilience_instrument/bundle/data/alerts").is_dir()

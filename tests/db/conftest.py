@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from db.proxy import Proxy
 from db.servers import MariaDB, PgBouncer, Postgres
 from integrations.governing import governing
+from resilience_instrument import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +74,16 @@ def govern() -> Iterator[Callable[..., Governed]]:
             return stack.enter_context(governing((library,), **texts))
 
         yield begin
+
+
+@pytest.fixture(autouse=True)
+def traced_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let coverage see threads that gevent must not: it traces Python's own only."""
+
+    def start(function: Callable[..., None], args: tuple[Any, ...]) -> None:
+        threading.Thread(target=function, args=args, daemon=True).start()
+
+    monkeypatch.setattr(native, "start_thread", start)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

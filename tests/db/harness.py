@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 ON, OFF = True, False
 POSTGRESQL = {"host": "127.0.0.1", "user": "app", "dbname": "postgres"}
@@ -25,7 +22,6 @@ class Driver:
     database = "postgres"
     timeout_name = "connect_timeout"
     is_async = False
-    knows_transactions = True
     survives_a_freeze = False
     pings_first = False
 
@@ -240,7 +236,6 @@ class MysqlConnector(PyMySQL):
 
 class Mysqlclient(PyMySQL):
     library = "MySQLdb"
-    knows_transactions = False
 
     def is_closed(self, connection: Any) -> bool:
         try:
@@ -287,7 +282,7 @@ class Aiomysql(Awaited):
         self.run(asyncio.sleep(0))
 
 
-DRIVERS: dict[str, Callable[[], Driver]] = {
+DRIVERS: dict[str, type[Driver]] = {
     "psycopg2": Psycopg2,
     "psycopg": Psycopg,
     "psycopg-async": AsyncPsycopg,

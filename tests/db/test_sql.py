@@ -15,6 +15,18 @@ from resilience_instrument.integrations._sql import (
     Dialect,
 )
 
+TESTED = (
+    "sqlite3",
+    "psycopg2",
+    "psycopg",
+    "psycopg-async",
+    "asyncpg",
+    "pymysql",
+    "mysql.connector",
+    "mysqlclient",
+    "aiomysql",
+)
+
 DIALECTS = (POSTGRESQL, MYSQL, SQLITE)
 
 # The examples of the semantic conventions for `db.query.summary`.
@@ -39,7 +51,7 @@ CONVENTIONS = [
 
 @pytest.mark.parametrize(("sql", "expected"), CONVENTIONS)
 def test_examples_of_the_conventions_are_named_exactly(sql: str, expected: str) -> None:
-    """Six examples, six names (case 44); sqlite takes a string for a table."""
+    """Case 44: six examples, six names; sqlite takes a string for a table."""
     assert expected == SQLITE.read(sql).summary
 
 
@@ -98,7 +110,7 @@ def test_commands_and_targets_make_the_name(sql: str, expected: str) -> None:
     ],
 )
 def test_no_literal_is_in_the_name(dialect: Dialect, sql: str, expected: str) -> None:
-    """Quotes, escapes and comments follow the dialect, closed or not (case 44)."""
+    """Case 44: quotes, escapes and comments follow the dialect, closed or not."""
     assert expected == dialect.read(sql).summary
 
 
@@ -121,7 +133,7 @@ def test_bytes_are_read_like_text() -> None:
 
 
 def test_ten_thousand_texts_are_remembered_in_bounds() -> None:
-    """Literals that are pasted into the text do not fill the memory (case 45)."""
+    """Case 45: literals that are pasted into the text do not fill the memory."""
     dialect = Dialect("postgresql", POSTGRESQL._blank)
 
     names = {dialect.read(f"SELECT {n} FROM t").summary for n in range(3 * CACHED)}
@@ -131,7 +143,7 @@ def test_ten_thousand_texts_are_remembered_in_bounds() -> None:
 
 
 def test_a_huge_statement_costs_no_more_than_its_beginning() -> None:
-    """An INSERT of 10 MB is named in a moment (case 45: below 1 ms)."""
+    """Case 45: an INSERT of 10 MB is named in a moment."""
     sql = "INSERT INTO t VALUES " + "('x')," * 2_000_000
 
     begun = time.perf_counter()
@@ -169,7 +181,7 @@ def test_one_statement_is_told_from_several(sql: str, *, expected: bool) -> None
     ],
 )
 def test_what_may_run_for_long_is_known(sql: str, *, expected: bool) -> None:
-    """Schema changes, maintenance and awaited locks get no limit (case 24)."""
+    """Case 24: schema changes, maintenance and awaited locks get no limit."""
     assert [expected] * 3 == [dialect.read(sql).unlimited for dialect in DIALECTS]
 
 

@@ -405,3 +405,30 @@ def test_a_version_without_middlewares_is_left_alone(
     runtime: Any = None
 
     assert [] == targets(runtime)
+
+
+def test_a_middleware_that_retries_is_the_apps_own(
+    govern: Govern, server: Server
+) -> None:
+    """What it sends again is sent, a POST too, and its attempts do not multiply."""
+    governed = govern(BREAKER_CONSECUTIVE="50")
+    server.script("/x", Close(), Status(200))
+    server.script("/down", Close())
+
+    async def insist(request: Any, handler: Any) -> Any:
+        for _ in range(2):
+            with contextlib.suppress(aiohttp.ServerDisconnectedError):
+                return await handler(request)
+        return await handler(request)
+
+    async def use(session: aiohttp.ClientSession) -> int:
+        async with session.post(server.url("/x"), data=b"order") as response:
+            posted = response.status
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await _status(session, server.url("/down"))
+        return posted
+
+    assert 200 == _with_session(use, middlewares=(insist,))
+    assert 2 == len(server.hits("/x"))
+    assert 5 == len(server.hits("/down"))
+    assert 2 == governed.told.skipped.count("app_retries")

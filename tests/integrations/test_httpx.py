@@ -239,6 +239,27 @@ def test_a_transport_that_retries_is_the_only_one(
     assert ["app_retries"] == governed.told.skipped
 
 
+def test_a_transport_that_sends_again_is_noticed(
+    govern: Govern, server: Server
+) -> None:
+    """From its second time on the attempts are its own: five in all, not nine."""
+    governed = govern(BREAKER_CONSECUTIVE="50")
+
+    class Insisting(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            for _ in range(2):
+                super().handle_request(request).close()
+            return super().handle_request(request)
+
+    server.script("/x", Status(503))
+
+    with httpx.Client(transport=Insisting()) as client:
+        assert 503 == client.get(server.url("/x")).status_code
+
+    assert 5 == len(server.hits("/x"))
+    assert ["attempts", "app_retries", "app_retries"] == governed.told.skipped
+
+
 def test_a_hook_sees_the_final_answer_only(govern: Govern, server: Server) -> None:
     """And one that raises for a status does not stop the retry."""
     govern()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_fork_that_takes_the_name_of_the_original_is_governed_once(
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, server.url("/x")],
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,

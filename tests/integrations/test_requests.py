@@ -228,6 +228,27 @@ def test_a_mounted_retry_is_the_only_one(
     assert ["app_retries" if retries != 0 else "attempts"] == governed.told.skipped
 
 
+def test_an_adapter_that_sends_again_is_noticed(
+    govern: Govern, session: requests.Session, server: Server
+) -> None:
+    """From its second time on the attempts are its own: five in all, not nine."""
+    governed = govern(BREAKER_CONSECUTIVE="50")
+
+    class Insisting(requests.adapters.HTTPAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+            for _ in range(2):
+                if super().send(*args, **kwargs).status_code != 503:
+                    break
+            return super().send(*args, **kwargs)
+
+    session.mount("http://", Insisting())
+    server.script("/x", Status(503))
+
+    assert 503 == session.get(server.url("/x")).status_code
+    assert 5 == len(server.hits("/x"))
+    assert ["attempts", "app_retries", "app_retries"] == governed.told.skipped
+
+
 def test_a_mounted_retry_that_gives_up_is_a_failure_of_the_service(
     govern: Govern, session: requests.Session, server: Server
 ) -> None:

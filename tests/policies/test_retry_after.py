@@ -135,3 +135,15 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_date_without_a_zone_is_in_utc(text: str) -> None:
     """Wherever the machine stands."""
     assert 10.0 == retry_after.parse(text, None, NOON_WALL)
+
+
+@pytest.mark.parametrize(
+    ("until", "wait"),
+    [
+        ("Wed, 21 Oct 2026 12:00:00 GMT", None),
+        ("Wed, 21 Oct 2026 12:00:01 GMT", 1.0),
+    ],
+)
+def test_a_date_that_is_now_asks_for_nothing(until: str, wait: float | None) -> None:
+    """A second later it asks for a second."""
+    assert wait == retry_after.parse(until, NOON, NOON_WALL)

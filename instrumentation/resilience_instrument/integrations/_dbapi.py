@@ -23,6 +23,7 @@ from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
 from resilience_instrument.policies.timeout import is_evidence
+from resilience_instrument.transactions import REPLAYED
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
 if TYPE_CHECKING:
@@ -285,10 +286,20 @@ def own_errors(
     made: dict[type[ResilienceError], type[Exception]] = {}
     for kind in kinds:
         own = kind if number is None else type(kind.__name__, (_Numbered, kind), {})
-        facts = {"__module__": module, "__doc__": kind.__doc__, "errno": number}
+        facts = {
+            "__module__": module,
+            "__doc__": kind.__doc__,
+            # psycopg2's own would forget what it does not know.
+            "__setstate__": _remember,
+            "errno": number,
+        }
         made[kind] = type(kind.__name__, (own, base), facts)
         setattr(sys.modules[module], kind.__name__, made[kind])
     return made
+
+
+def _remember(error: Exception, state: dict[str, Any]) -> None:
+    vars(error).update(state)
 
 
 class _Numbered(errors.ResilienceError):
@@ -484,7 +495,8 @@ class StatementIo(_Io):
             return self._late(error, Phase.READ, sent=True)
         if code not in driver.rolled_back:
             return driver.judge_statement(error, code)
-        if not self._attempt.is_whole():
+        if REPLAYED.get() or not self._attempt.is_whole():
+            # Either something went before it, or the app replays all of it.
             return self._skip("transaction", code)
         if self._number > 1 and code in driver.once:
             return self._skip("attempts", code)

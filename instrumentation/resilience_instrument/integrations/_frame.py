@@ -34,6 +34,7 @@ class Frame:
         "deadline",
         "elapsed",
         "explicit",
+        "failed",
         "response",
         "stream",
     )
@@ -45,6 +46,7 @@ class Frame:
         self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
         """The clamp of an attempt on the short way, or what makes it if one asks."""
         self.response: Any = _NOTHING
+        self.failed: Any = None
         self.elapsed: float
 
 

@@ -184,11 +184,18 @@ class Sending(ABC):
             operation=_http.method_label(method),
             repeatable=_http.is_repeatable(method, headers),
             replayable=replayable,
-            app_retries=app_retries or _retriers.declared(headers),
+            app_retries=app_retries
+            or self._comes_again()
+            or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=settle(self._frame, end),
             attributes=self._attributes,
         )
+
+    def _comes_again(self) -> bool:
+        """Tell whether somebody above sends again what has just failed for good."""
+        frame = self._frame
+        return frame is not None and frame.failed is self._request is not None
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""
@@ -205,7 +212,10 @@ class Sending(ABC):
         """Read what the last attempt came to."""
         judgement = self._read(outcome)
         call = self.call
-        if judgement.verdict is Verdict.TRANSIENT and not call.app_retries:
+        failed = judgement.verdict is Verdict.TRANSIENT
+        if self._frame is not None:
+            self._frame.failed = self._request if failed else None
+        if failed and not call.app_retries:
             # Asked after a failure only: a walk over the callers costs something.
             call.app_retries = self._is_retried_below(outcome) or _retriers.around()
         return judgement

@@ -140,12 +140,13 @@ class _Middleware:
         options: What the app gave to the call.
     """
 
-    __slots__ = ("_error", "_site", "_started", "_timeout")
+    __slots__ = ("_error", "_failed", "_site", "_started", "_timeout")
 
     def __init__(self, site: Site, session: Any, options: dict[str, Any]) -> None:
         self._site = site
         self._started = site.runtime.clock.monotonic()
         self._error: Exception | None = None
+        self._failed: object = None
         given = options.get("timeout")
         if given is None or given is aiohttp.helpers.sentinel:
             given = session._timeout  # noqa: SLF001 - what holds otherwise
@@ -153,8 +154,8 @@ class _Middleware:
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send the request of one hop by `handler`, as often as it takes."""
-        if self._error is not None:
-            # aiohttp tries once more by itself: the outcome stands.
+        if isinstance(self._error, _REPEATED) and request is not self._failed:
+            # aiohttp makes a second request of it by itself: the outcome stands.
             raise self._error
         runtime = self._site.runtime
         sending = described(
@@ -170,7 +171,7 @@ class _Middleware:
             return await handler(request)
         outcome = await govern(runtime, sending.call, sending.policies, sending)
         if isinstance(outcome, Raised):
-            self._error = outcome.error
+            self._error, self._failed = outcome.error, request
         return deliver(outcome)
 
 
@@ -286,6 +287,7 @@ class _Sending(Sending):
         return await self._send()
 
 
+_REPEATED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 

@@ -72,6 +72,8 @@ class _Driver:
 
 DRIVER: Final = _Driver()
 
+_COMMANDS: Final = {name: DRIVER.dialect.read(name) for name in ("COMMIT", "ROLLBACK")}
+
 
 def targets(runtime: Runtime) -> list[Target]:
     """List what is wrapped, which also shows whether the library is as expected."""
@@ -105,17 +107,14 @@ def _connecting(runtime: Runtime) -> Wrapper:
 
 
 @final
-class _Connecting:
+class _Connecting(_dbapi.Sending):
     """A connect: tries it, each time within what is left."""
 
     __slots__ = (
         "_dsn",
         "_factory",
         "_given",
-        "_kwargs",
         "_watchdog",
-        "_wrapped",
-        "late",
         "limit",
         "link",
         "unbounded",
@@ -130,13 +129,11 @@ class _Connecting:
         connection_factory: Any = None,
         **kwargs: Any,
     ) -> None:
+        super().__init__(wrapped, (), kwargs)
         self._given = ext.parse_dsn(dsn)
         self._watchdog = watchdog
-        self._wrapped = wrapped
         self._dsn = dsn
         self._factory = _governed(connection_factory or ext.connection, _Connection)
-        self._kwargs = kwargs
-        self.late = False
         self.link = _postgresql.link(links, self._given)
         self.unbounded = not _postgresql.limits_connect(self._given)
         default = self.link.timeouts.connect
@@ -151,8 +148,8 @@ class _Connecting:
             # Whole seconds are all that libpq knows, and 0 would be for ever.
             dsn = ext.make_dsn(dsn, connect_timeout=max(1, math.ceil(left)))
         try:
-            connection = self._wrapped(
-                dsn, connection_factory=self._factory, **self._kwargs
+            connection = self.perform(
+                dsn, connection_factory=self._factory, **self.kwargs
             )
         except psycopg2.OperationalError as error:
             self.late = "timeout expired" in str(error)
@@ -164,13 +161,6 @@ class _Connecting:
                 self._given
             )
         return connection
-
-    def is_whole(self) -> bool:
-        """Tell that nothing came before it."""
-        return True
-
-    def restart(self) -> None:
-        """Need nothing: each try is a connection of its own."""
 
 
 def _governed(theirs: Any, ours: Any) -> Any:
@@ -224,7 +214,7 @@ class _Connection(ext.connection):  # type: ignore[misc]
         if self._resilience is None or self.get_transaction_status() == _IDLE:
             perform()
         else:
-            _run(self, DRIVER.dialect.read(command), perform, ())
+            _run(self, _COMMANDS[command], perform, ())
 
 
 class _Cursor(ext.cursor):  # type: ignore[misc]
@@ -267,13 +257,19 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 
 def _read(cursor: Any, query: Any) -> Statement | None:
-    """Return what is known of a statement, None if it is no text."""
-    if isinstance(query, (str, bytes)):
-        return DRIVER.dialect.read(query)
+    """Return what is known of a statement, None where it is no text."""
+    if cursor.connection._resilience is None:  # noqa: SLF001 - ours
+        return None
+    if not isinstance(query, (str, bytes)):
+        try:
+            query = query.as_string(cursor)
+        except Exception:
+            # The driver says itself what it thinks of it.
+            return None
     try:
-        return DRIVER.dialect.read(query.as_string(cursor))
-    except Exception:
-        # The driver says itself what it thinks of it.
+        return DRIVER.dialect.read(query)
+    except Exception as fault:
+        cursor.connection._resilience.runtime.fault("describe", fault)  # noqa: SLF001
         return None
 
 
@@ -347,6 +343,8 @@ class _Sending:
         query = self._whole
         if query is None:
             return False
+        if isinstance(query, bytes):
+            query = query.decode("latin-1")
         if not isinstance(query, str):
             query = query.as_string(self._connection)
         return DRIVER.dialect.is_single(query)

@@ -147,6 +147,18 @@ class _Connection(sqlite3.Connection):
             factory = sqlite3.Cursor
         return super().cursor(_governed(factory, sqlite3.Cursor, _Cursor))
 
+    def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        """Run one statement by a cursor of ours; the shortcut in C makes its own."""
+        return _Connection.cursor(self).execute(sql, parameters)
+
+    def executemany(self, sql: Any, parameters: Any, /) -> Any:
+        """Run one statement for each set of parameters, likewise."""
+        return _Connection.cursor(self).executemany(sql, parameters)
+
+    def executescript(self, sql_script: Any, /) -> Any:
+        """Run several statements, likewise."""
+        return _Connection.cursor(self).executescript(sql_script)
+
     def commit(self) -> None:
         """End the transaction, if there is one."""
         if self.in_transaction:
@@ -202,26 +214,11 @@ def _run(
 
 
 @final
-class _Attempt:
+class _Attempt(_dbapi.Sending):
     """Something that is done once."""
 
-    __slots__ = ("_args", "_kwargs", "_perform", "late")
-
-    def __init__(
-        self, perform: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self._perform = perform
-        self._args = args
-        self._kwargs = kwargs
-        self.late = False
+    __slots__ = ()
 
     def __call__(self, deadline: float | None) -> Any:  # noqa: ARG002 - has no limit
         """Do it."""
-        return self._perform(*self._args, **self._kwargs)
-
-    def is_whole(self) -> bool:
-        """Tell that it is never repeated."""
-        return False
-
-    def restart(self) -> None:
-        """Need nothing."""
+        return self.perform(*self.args, **self.kwargs)

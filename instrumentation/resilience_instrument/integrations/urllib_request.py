@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import http.client
 import socket
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any, final
+
+# Not `import urllib.request`: while that is being imported its parent lacks it.
+from urllib import error as urllib_error
+from urllib import request as urllib_request
 
 from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
@@ -33,26 +35,26 @@ if TYPE_CHECKING:
     from resilience_instrument.verdict import Judgement
 
 
-class CircuitBreakerOpenError(errors.CircuitBreakerOpenError, urllib.error.URLError):
+class CircuitBreakerOpenError(errors.CircuitBreakerOpenError, urllib_error.URLError):
     """The circuit is open; to an app of urllib, a host that is not there."""
 
     __str__ = Exception.__str__
 
 
-class BulkheadFullError(errors.BulkheadFullError, urllib.error.URLError):
+class BulkheadFullError(errors.BulkheadFullError, urllib_error.URLError):
     """Too many calls are under way; to an app of urllib, a host that is not there."""
 
     __str__ = Exception.__str__
 
 
-class RateLimitedError(errors.RateLimitedError, urllib.error.URLError):
+class RateLimitedError(errors.RateLimitedError, urllib_error.URLError):
     """The service is overloaded; to an app of urllib, a host that is not there."""
 
     __str__ = Exception.__str__
 
 
 class DeadlineExceededError(
-    errors.DeadlineExceededError, urllib.error.URLError, TimeoutError
+    errors.DeadlineExceededError, urllib_error.URLError, TimeoutError
 ):
     """No time is left; to an app of urllib, a timeout."""
 
@@ -61,11 +63,11 @@ class DeadlineExceededError(
 
 def targets(runtime: Runtime) -> list[Target]:
     """Return what is wrapped, for one `runtime`."""
-    handler = urllib.request.AbstractHTTPHandler
+    handler = urllib_request.AbstractHTTPHandler
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(handler, "do_open", _attempts(runtime)),
-        Target(urllib.request.OpenerDirector, "open", _frame),
+        Target(urllib_request.OpenerDirector, "open", _frame),
     ]
 
 
@@ -214,7 +216,7 @@ class _Sending(Sending):
         return not self._reached
 
     def _is_transport(self, error: Exception) -> bool:
-        if isinstance(error, urllib.error.URLError):
+        if isinstance(error, urllib_error.URLError):
             return isinstance(error.reason, OSError)
         return isinstance(error, (OSError, http.client.BadStatusLine))
 

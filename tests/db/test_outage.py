@@ -1,0 +1,210 @@
+"""A server that dies under load, seen through SQLAlchemy and its pool."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from resilience_instrument import CircuitBreakerOpenError
+from resilience_instrument.policies.breaker import Permit
+from resilience_instrument.verdict import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from db.servers import Postgres
+    from integrations.governing import Governed
+
+    Govern = Callable[..., Governed]
+
+pytestmark = pytest.mark.slow
+
+TESTED = ("psycopg2", "psycopg", "pymysql")
+
+UNFIT = {
+    "test_a_server_that_is_killed_costs_no_write_twice": {
+        "psycopg": "Shown with one driver: it is about circuit and pool.",
+        "pymysql": "Shown with one driver: it is about circuit and pool.",
+    }
+}
+
+DRIVERS = {
+    "psycopg2": ("psycopg2", "postgresql+psycopg2://app@127.0.0.1:{port}/postgres"),
+    "psycopg": ("psycopg", "postgresql+psycopg://app@127.0.0.1:{port}/postgres"),
+    "pymysql": ("pymysql", "mysql+pymysql://app:pw@127.0.0.1:{port}/test"),
+}
+
+
+@contextlib.contextmanager
+def engine(name: str, port: int, **options: Any) -> Iterator[sa.Engine]:
+    """Make an engine whose pool is emptied at the end."""
+    made = sa.create_engine(DRIVERS[name][1].format(port=port), **options)
+    try:
+        yield made
+    finally:
+        made.dispose()
+
+
+def open_circuit(inside: Governed) -> None:
+    """Let the only circuit open."""
+    breaker = inside.policies().breaker
+    now = inside.runtime.clock.monotonic()
+    while isinstance(permit := breaker.acquire(now)[0], Permit):
+        breaker.record(permit, Evidence.FAILURE, now, "test")
+
+
+def server_of(name: str, request: pytest.FixtureRequest) -> Any:
+    """Return the server of a driver."""
+    kind = "mariadb" if name == "pymysql" else "postgres"
+    return request.getfixturevalue(kind)
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_an_open_circuit_leaves_the_pool_alone(
+    govern: Govern, request: pytest.FixtureRequest, name: str
+) -> None:
+    """Case 40: nothing is thrown out of the pool, nothing is opened, all fail fast."""
+    from db.proxy import Proxy
+
+    inside = govern(DRIVERS[name][0])
+    server = server_of(name, request)
+    with Proxy(server.port) as proxy, engine(name, proxy.port) as pool:
+        with pool.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        open_circuit(inside)
+        accepted = proxy.accepted
+
+        for _ in range(3):
+            with (
+                pytest.raises(OperationalError) as caught,
+                pool.connect() as connection,
+            ):
+                connection.execute(sa.text("SELECT 1"))
+
+    assert isinstance(caught.value.orig, CircuitBreakerOpenError)
+    assert not caught.value.connection_invalidated
+    assert accepted == proxy.accepted
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_a_late_statement_costs_its_connection_only(
+    govern: Govern, request: pytest.FixtureRequest, name: str
+) -> None:
+    """A statement that was cut off is a lost connection to the pool, which mends it."""
+    from db.proxy import Proxy
+
+    govern(DRIVERS[name][0], TIMEOUT_READ=0.5)
+    server = server_of(name, request)
+    with Proxy(server.port) as proxy, engine(name, proxy.port) as pool:
+        with pool.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+            proxy.mode = "frozen"
+            with pytest.raises(OperationalError) as caught:
+                connection.execute(sa.text("SELECT 2"))
+            proxy.cut()
+            proxy.mode = "pass"
+
+        with pool.connect() as connection:
+            row = connection.execute(sa.text("SELECT 3")).scalar()
+
+    assert caught.value.connection_invalidated
+    assert 3 == row
+
+
+class Load:
+    """Threads that read and write, and what they were told.
+
+    Args:
+        pool: The engine that they share.
+    """
+
+    def __init__(self, pool: sa.Engine) -> None:
+        self.pool = pool
+        self.done: set[int] = set()
+        self.unsure: set[int] = set()
+        self.reads: list[float] = []
+        self.longest = 0.0
+        self._numbers = itertools.count()
+        self._stop = threading.Event()
+        work = [self._write] * 10 + [self._read] * 10
+        self._threads = [threading.Thread(target=self._run, args=(w,)) for w in work]
+
+    def __enter__(self) -> Load:  # noqa: PYI034 - it is never derived from
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(40)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            with contextlib.suppress(sa.exc.DBAPIError, sa.exc.TimeoutError):
+                work()
+            self.longest = max(self.longest, time.monotonic() - begun)
+            self._stop.wait(0.02)
+
+    def _write(self) -> None:
+        number = next(self._numbers)
+        self.unsure.add(number)
+        with self.pool.begin() as connection:
+            insert = sa.text("INSERT INTO ledger VALUES (:n)")
+            connection.execute(insert, {"n": number})
+        self.unsure.discard(number)
+        self.done.add(number)
+
+    def _read(self) -> None:
+        with self.pool.connect() as connection:
+            connection.execute(sa.text("SELECT count(*) FROM ledger")).scalar()
+        self.reads.append(time.monotonic())
+
+
+def test_a_server_that_is_killed_costs_no_write_twice(
+    govern: Govern, postgres: Postgres
+) -> None:
+    """Case 49: 20 threads, 10 s of nothing: writes happen once, reads come back."""
+    inside = govern(
+        "psycopg2",
+        TIMEOUT_CONNECT=2,
+        TIMEOUT_READ=5,
+        BREAKER_OPEN_FOR=2,
+        BREAKER_OPEN_MAX=2,
+        BREAKER_OPEN_JITTER=0,
+    )
+    # No key: a row that was written twice shows.
+    postgres.sql("DROP TABLE IF EXISTS ledger", "CREATE TABLE ledger (id bigint)")
+    with engine(
+        "psycopg2", postgres.port, pool_size=20, max_overflow=0, pool_timeout=5
+    ) as pool:
+        with Load(pool) as load:
+            time.sleep(2)
+            postgres.kill()
+            time.sleep(3)
+            opened = inside.state()
+            time.sleep(7)
+            postgres.start()
+            up = time.monotonic()
+            time.sleep(6)
+        back = min(moment for moment in load.reads if moment > up)
+        rows = [int(row) for row in postgres.sql("SELECT id FROM ledger").split()]
+
+    assert len(set(rows)) == len(rows)
+    assert load.done <= set(rows)
+    assert set(rows) <= load.done | load.unsure
+    assert opened != "closed"
+    # One open time and two seconds.
+    assert back - up < 4
+    # Whatever it waited for: connection, statement and place in the pool.
+    assert load.longest < 12
+    assert [] == inside.told.retries or max(inside.told.retries) <= 3
