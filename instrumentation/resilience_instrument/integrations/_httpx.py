@@ -134,12 +134,12 @@ class _Given:
     choice is looked at where it is made.
     """
 
-    __slots__ = ("_default", "_fault", "_unset")
+    __slots__ = ("_default", "_fault", "unset")
 
     def __init__(self, module: Any, fault: Fault) -> None:
         self._fault = fault
         self._default = module._config.DEFAULT_TIMEOUT_CONFIG  # noqa: SLF001
-        self._unset = module.USE_CLIENT_DEFAULT
+        self.unset = module.USE_CLIENT_DEFAULT
 
     def note_client(
         self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -155,24 +155,64 @@ class _Given:
 
     def note_request(self, original: Any) -> Any:
         """Replace `build_request`."""
-        unset, by_client, tell = self._unset, self._by_client, self._fault
+        unset, note = self.unset, self._note
 
         @functools.wraps(original)
-        def build_request(self: Any, method: Any, url: Any, **kwargs: Any) -> Any:
-            request = original(self, method, url, **kwargs)
-            try:
-                inside = kwargs.get("extensions")
-                # On the request itself: anything beside it costs as much as a call.
-                request._resilience_chosen = (  # noqa: SLF001
-                    kwargs.get("timeout", unset) is not unset
-                    or (inside is not None and "timeout" in inside)
-                    or by_client(self)
-                )
-            except Exception as fault:
-                tell("describe", fault)
+        def build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+            request = original(self, *args, **kwargs)
+            timeout = kwargs.get("timeout", unset)
+            note(self, request, timeout, kwargs.get("extensions"))
             return request
 
-        return build_request
+        # The same with the parameters by name, which saves packing them into a
+        # dictionary and out of it again; for versions that have just these.
+        @functools.wraps(original)
+        def build_request_by_name(  # noqa: PLR0913
+            self: Any,
+            method: Any,
+            url: Any,
+            *,
+            content: Any = None,
+            data: Any = None,
+            files: Any = None,
+            json: Any = None,
+            params: Any = None,
+            headers: Any = None,
+            cookies: Any = None,
+            timeout: Any = unset,
+            extensions: Any = None,
+        ) -> Any:
+            request = original(
+                self,
+                method,
+                url,
+                content=content,
+                data=data,
+                files=files,
+                json=json,
+                params=params,
+                headers=headers,
+                cookies=cookies,
+                timeout=timeout,
+                extensions=extensions,
+            )
+            note(self, request, timeout, extensions)
+            return request
+
+        alike = _parameters(original) == _parameters(build_request_by_name.__code__)
+        return build_request_by_name if alike else build_request
+
+    def _note(self, client: Any, request: Any, timeout: Any, extensions: Any) -> None:
+        """Keep with a request whether the app chose its timeouts."""
+        try:
+            # On the request itself: anything beside it costs as much as a call.
+            request._resilience_chosen = (  # noqa: SLF001
+                timeout is not self.unset
+                or (extensions is not None and "timeout" in extensions)
+                or self._by_client(client)
+            )
+        except Exception as fault:
+            self._fault("describe", fault)
 
     def frame(self, client: Any, request: Any, stream: Any) -> Frame:
         """Return the frame of one call through `client`."""
@@ -198,6 +238,14 @@ class _Given:
         return noted[1]
 
 
+def _parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, none where they are not known."""
+    code = getattr(function, "__code__", function)
+    if not isinstance(code, types.CodeType):
+        return ()
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
 def _timed(frame: Frame, response: Any) -> Any:
     if not frame.stream:
         # Else it would include the attempts before, and the pauses.
@@ -206,17 +254,31 @@ def _timed(frame: Frame, response: Any) -> Any:
 
 
 def _frame(given: _Given, original: Any) -> Any:
+    unset, frame_of = given.unset, given.frame
+
     @functools.wraps(original)
-    def send(self: Any, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
+    def send(
+        self: Any,
+        request: Any,
+        *,
+        stream: bool = False,
+        auth: Any = unset,
+        follow_redirects: Any = unset,
+    ) -> Any:
         frame = frame_of(self, request, stream)
         token = FRAME.set(frame)
         try:
-            response = original(self, request, stream=stream, **kwargs)
+            response = original(
+                self,
+                request,
+                stream=stream,
+                auth=auth,
+                follow_redirects=follow_redirects,
+            )
         finally:
             FRAME.reset(token)
         return _timed(frame, response) if response is frame.response else response
 
-    frame_of = given.frame
     return send
 
 
