@@ -17,6 +17,11 @@ BENCH_VENV := benchmarks/.venv
 BENCH := $(BENCH_VENV)/bin/python -m benchmarks
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
+# Needs neither servers nor other agents: runs on every version that we support.
+CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
+	tests/test_fork.py tests/agent/test_launcher.py \
+	tests/agent/test_start_up.py tests/agent/test_one_port.py
+
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F : '/^[a-z-]+:.*\043\043 / {print $$1}' Makefile)
 
@@ -31,6 +36,14 @@ test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the c
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
+
+test-python: ## Run the core's tests on another Python, PYTHON=python3.13
+	@$(MAKE) --no-print-directory VENV=.venv-$(subst /,-,$(PYTHON)) .core
+
+.PHONY: .core
+.core: $(VENV)/.core
+	$(BIN)/python --version
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(or $(ARGS),$(CORE))
 
 lint: $(VENV)/.lint ## Check style, types, layers and changelog fragments
 	$(BIN)/python -m ruff check .
@@ -86,7 +99,7 @@ bench-compare: $(BENCH_VENV)/.bench ## Fail if a call takes 3 % more than at the
 	@$(BENCH).compare $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment too
-	rm -rf "$(VENV)" "$(BENCH_VENV)" build dist htmlcov .coverage .coverage.*
+	rm -rf "$(VENV)" .venv-* "$(BENCH_VENV)" build dist htmlcov .coverage .coverage.*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -113,6 +126,10 @@ $(VENV)/.demo: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.test: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group test
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.created $(DEFINITION)
+	@$(PIP) install -e . --group core
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.created $(DEFINITION)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 import types
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,8 @@ from resilience_instrument._agent import Agent
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.integrations import _http, _patch
 from resilience_instrument.integrations.catalog import LIBRARIES
-from resilience_instrument.signals import server
+from resilience_instrument.signals import catalog, server
+from resilience_instrument.signals.port import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +49,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     for done in applied:
         _patch.remove(done)
     for agent in agents:
-        if agent._server is not None:
-            agent._server.close()
+        if agent.port.server is not None:
+            agent.port.server.close()
 
 
 @pytest.fixture
@@ -61,7 +65,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def patches(agent: Agent) -> set[tuple[str, ...]]:
     """Return how the libraries stand."""
-    return agent.metrics.infos["resilience_agent_patch_info"]
+    scope = catalog.PATCH_INFO.scope
+    blocks = [b for b in agent.store.blocks() if b.layout.scope == scope]
+    return {block.labels for block in blocks}
 
 
 def test_a_library_is_wrapped(make: Make) -> None:
@@ -104,58 +110,117 @@ def test_the_metrics_are_served_from_the_first_call_on(
     agent = make(METRICS_PORT="9480-9499")
     agent.runtime.observer.call_started(a_call())
 
-    agent.serve()
-    agent.serve()
+    agent.begin()
+    agent.begin()
 
-    (line,) = capsys.readouterr().err.splitlines()
+    line = said(capsys)
     url = line.partition("metrics at ")[2]
     with urllib.request.urlopen(url, timeout=5) as answer:
         assert b'resilience_inflight{service="payment-api"} 1.0' in answer.read()
 
 
-def test_only_one_of_many_callers_serves(make: Make) -> None:
-    """However many threads make the first call."""
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the only line that the thread which serves has to say."""
+    end = time.monotonic() + 30
+    lines: list[str] = []
+    while not lines and time.monotonic() < end:
+        time.sleep(0.01)
+        lines = capsys.readouterr().err.splitlines()
+    (line,) = lines
+    return line
+
+
+def test_only_one_of_many_callers_begins(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many threads make the first call, and none goes on before it is done."""
+    agent = make()
+    opened: list[bool] = []
+
+    def slowly() -> None:
+        time.sleep(0.05)
+        opened.append(agent._begun)
+
+    monkeypatch.setattr(Port, "open", lambda _: slowly())
+    threads = [threading.Thread(target=agent.begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [False] == opened
+    assert agent._begun
+
+
+def test_metrics_that_cannot_begin_leave_the_calls_governed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is a fault of ours: counted, said, and not tried again."""
+
+    def fail(_: Port) -> None:
+        message = "no room"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(Port, "open", fail)
     agent = make()
 
-    assert [True, False, False] == [agent._claim_serving() for _ in range(3)]
+    agent.begin()
+    agent.begin()
+
+    assert 1 == capsys.readouterr().err.count("fault of the agent in metrics")
 
 
 def test_a_port_that_is_taken_is_said_once(
     make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The app goes on without metrics; without ports nothing is said."""
-    monkeypatch.setattr(server, "start", lambda *_: None)
+    monkeypatch.setattr(server, "bind", lambda *_: None)
 
-    make(METRICS_PORT="9470-9471").serve()
-    make().serve()
+    make(METRICS_PORT="9470-9471").begin()
+    make().begin()
 
-    line = "no free port in 9470-9471, metrics are not served\n"
-    assert f"resilience-instrument: {line}" == capsys.readouterr().err
+    line = "no free port in 9470-9471, metrics are not served"
+    assert f"resilience-instrument: {line}" == said(capsys)
 
 
-def test_a_snapshot_says_how_a_service_stands(make: Make) -> None:
+def test_a_standing_says_how_a_service_stands(make: Make) -> None:
     """State, budget and timeouts as they are now."""
     agent = make(TIMEOUT_READ="7")
     policies = agent.registry.policies("payment-api")
     open_circuit(policies.breaker, agent.clock.monotonic())
 
-    (snapshot,) = agent.snapshots()
+    standing = agent.standing("payment-api")
 
-    assert ("payment-api", "open", 1.0) == snapshot[:3]
-    assert 7.0 == snapshot.timeouts["read"]
+    assert standing is not None
+    assert ("open", policies.breaker.until, 1.0) == standing[:3]
+    assert 7.0 == standing.timeouts["read"]
+    assert agent.standing("nobody") is None
+
+
+def test_a_budget_of_nothing_is_never_forgotten(make: Make) -> None:
+    """Nothing is left of it, now and in any time to come."""
+    agent = make(RETRY_BUDGET="0", RETRY_BUDGET_MIN="0")
+    agent.registry.policies("payment-api")
+
+    standing = agent.standing("payment-api")
+
+    assert standing is not None
+    assert (0.0, math.inf) == (standing.budget_ratio, standing.budget_until)
 
 
 def test_a_child_counts_for_itself(make: Make) -> None:
     """Fresh locks and counts, the parent's circuits, no server of its parent's."""
     agent = make(METRICS_PORT="9480-9499")
-    agent.serve()
+    agent.begin()
     agent.runtime.observer.call_started(a_call())
-    served = agent._server
-    assert served is not None
+    while agent.port.server is None:
+        time.sleep(0.01)
 
     agent._renew()
 
-    assert (None, False) == (agent._server, agent._serving)
+    left: Any = agent.port.server
+    assert left is None
+    assert not agent._begun
     assert "payment-api" not in str([b.labels for b in agent.store.blocks()])
     agent._renew()
 

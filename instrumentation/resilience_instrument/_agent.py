@@ -7,31 +7,35 @@ One agent serves a process; a forked child gets fresh locks and counts of its ow
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
+import sys
 import threading
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from resilience_instrument import __version__
+import wrapt
+
+from resilience_instrument import __version__, _fork
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.errors import ConfigError
 from resilience_instrument.integrations import _patch
 from resilience_instrument.integrations._room import Runtime
 from resilience_instrument.integrations.catalog import LIBRARIES
+from resilience_instrument.native import allocate_lock
 from resilience_instrument.registry import Registry
-from resilience_instrument.signals import server
-from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals import catalog, tracing
 from resilience_instrument.signals.fanout import Fanout
-from resilience_instrument.signals.faults import Faults, say
+from resilience_instrument.signals.faults import Faults, debug, say
 from resilience_instrument.signals.log import LogObserver
 from resilience_instrument.signals.metrics import MetricsObserver
-from resilience_instrument.signals.snapshot import ServiceSnapshot
+from resilience_instrument.signals.port import Port
 from resilience_instrument.signals.spans import SpanObserver
+from resilience_instrument.signals.standing import Standing
 from resilience_instrument.signals.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from resilience_instrument.config.model import AgentSettings
@@ -47,27 +51,34 @@ class Agent:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
-        self._serving = False
-        self._server: server.Server | None = None
-        self._lock = threading.Lock()
+        self._begun = False
+        self._lock = allocate_lock()
+        self._targets: dict[str, list[_patch.Target]] = {}
         self.clock = SystemClock()
         self.registry = Registry(settings.defaults, self.clock)
         self.store = Store()
-        self.metrics = MetricsObserver(self.store)
+        self.metrics = MetricsObserver(self.store, self.standing)
+        self.port = Port(
+            self.store, settings.metrics_host, settings.metrics_ports, os.environ
+        )
         self.faults = Faults(self.metrics.agent_error)
-        observers = [self.metrics, LogObserver(), SpanObserver()]
+        observers = [self.metrics, LogObserver(), SpanObserver(self.traced_below)]
         observer = Fanout(observers, self.faults.report)
         self.runtime = Runtime(
-            self.registry, observer, self.clock, self.faults.report, self.serve
+            self.registry, observer, self.clock, self.faults.report, self.begin
         )
         self.runtime.fast = True
         self.metrics.agent_info(__version__, "enforce", platform.python_version())
-        os.register_at_fork(after_in_child=self._renew)
+        os.register_at_fork(before=self._excuse, after_in_child=self._renew)
 
     def govern(self, library: str, module: ModuleType) -> None:
         """Wrap what has to be wrapped in `library`, all of it or nothing."""
         version = str(getattr(module, "__version__", ""))
-        self.metrics.patch_info(library, version, self._wrap(library))
+        status = self._wrap(library)
+        self.metrics.patch_info(library, version, status)
+        debug(f"{library} {version} is {status}")
+        if self.port.is_wanted():
+            self.begin()
 
     def _wrap(self, library: str) -> str:
         """Wrap a library's functions and return how it stands then."""
@@ -75,57 +86,88 @@ class Agent:
             return "disabled"
         try:
             room = importlib.import_module(LIBRARIES[library])
-            _patch.apply(room.targets(self.runtime))
+            targets = room.targets(self.runtime)
+            _patch.apply(targets)
+            self._targets[library] = targets
+        except AttributeError as error:
+            # Another shape than we know, such as a later version or a stub.
+            debug(f"{library} has another shape: {error}")
+            return "skipped"
         except Exception as error:
-            # A library of another shape is left alone; the others are governed.
+            if isinstance(error, ImportError) and _is_part(error.name, library):
+                debug(f"{library} has another shape: {error}")
+                return "skipped"
+            # It is left alone; the others are governed.
             self.faults.report(f"patch:{library}", error)
             return "failed"
         return "patched"
 
-    def serve(self) -> None:
-        """Serve the metrics, from the first call on and once a process."""
-        if self._serving or not self._claim_serving():
+    def begin(self) -> None:
+        """Keep and serve the metrics, from the first call on and once a process."""
+        if self._begun:
             return
-        exposition = Exposition(self.store, self.snapshots, self.metrics.infos)
-        settings = self._settings
-        self._server = server.start(
-            settings.metrics_host, settings.metrics_ports, exposition.render
-        )
-        if self._server is None and settings.metrics_ports:
-            ports = settings.metrics_ports
-            say(f"no free port in {ports[0]}-{ports[-1]}, metrics are not served")
-        elif self._server is not None and os.environ.get("RESILIENCE_BANNER") == "1":
-            say(f"metrics at {self._server.url}")
-
-    def _claim_serving(self) -> bool:
-        """Return True to one caller only, however many come at once."""
         with self._lock:
-            claimed, self._serving = not self._serving, True
-        return claimed
+            if not self._begun:
+                try:
+                    self.metrics.repeat_infos()
+                    self.port.open()
+                    if tracing.is_asked_for(os.environ):
+                        tracing.set_up(os.environ)
+                except Exception as fault:
+                    # Without metrics the calls are governed all the same.
+                    self.faults.report("metrics", fault)
+                self._begun = True
 
-    def snapshots(self) -> Iterator[ServiceSnapshot]:
-        """Yield how every service stands at this moment."""
+    def traced_below(self, library: str) -> bool:
+        """Tell whether OpenTelemetry's instrumentation of a library is below us."""
+        return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
+            isinstance(found, _patch.GovernedFunction)
+            and isinstance(found.__wrapped__, wrapt.ObjectProxy)
+            for target in self._targets.get(library, ())
+            for found in [vars(target.owner).get(target.name)]
+        )
+
+    def standing(self, service: str) -> Standing | None:
+        """Return how a service stands at this moment, by the worst way to it."""
         now = self.clock.monotonic()
-        for policies in self.registry.known():
-            timeout = policies.settings.timeout
-            kinds = ("connect", "read", "write", "pool", "total")
-            yield ServiceSnapshot(
-                policies.service,
-                policies.breaker.state(now),
-                policies.budget.ratio_left(now),
-                {kind: getattr(timeout, kind) for kind in kinds},
-            )
+        routes = [p for p in self.registry.known() if p.service == service]
+        if not routes:
+            return None
+        states = [policies.breaker.state(now) for policies in routes]
+        worst = states.index(max(states, key=_BADNESS.__getitem__))
+        ratio = min(policies.budget.ratio_left(now) for policies in routes)
+        settings = routes[0].settings
+        retry = settings.retry
+        timeouts = {k: getattr(settings.timeout, k) for k in catalog.TIMEOUT_KINDS}
+        # What was taken is forgotten after a window; where nothing may ever be
+        # taken, nothing will be left at any time.
+        allowed = retry.budget or retry.budget_min
+        forgotten = now + retry.budget_window if allowed else math.inf
+        until = routes[worst].breaker.until
+        return Standing(states[worst], until, ratio, forgotten, timeouts)
+
+    def _excuse(self) -> None:
+        """Run before a fork: the app is not warned of a thread that is ours."""
+        if _fork.WARNS:
+            _fork.excuse(_fork.count_threads, ours=self.port.has_thread)
 
     def _renew(self) -> None:
         """Run in a child that was just forked: assignments only, nothing waits."""
-        self._lock = threading.Lock()
-        self._serving = False
-        inherited, self._server = self._server, None
+        _Process.lock = threading.RLock()
+        self._lock = allocate_lock()
+        self._begun = False
         self.registry.renew_locks()
         self.store.renew()
+        self.metrics.renew()
         self.clock.reseed()
-        if inherited is not None:
-            inherited.abandon()
+        self.port.leave_to_parent()
+
+
+def _is_part(name: str | None, library: str) -> bool:
+    return name is not None and name.partition(".")[0] == library.partition(".")[0]
+
+
+_BADNESS: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 @final

@@ -22,6 +22,9 @@ PYTHON = "RESILIENCE_PYTHON"
 LAUNCH_PID = "RESILIENCE_LAUNCH_PID"
 """The process that the launcher became."""
 
+RUN_ID = "RESILIENCE_RUN_ID"
+"""The command: the process that the launcher became, and when that started."""
+
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap", "path")  # noqa: PTH100, PTH118, PTH120 - pathlib is not loaded in this stage
 """The directory whose `sitecustomize` starts the agent."""
 
@@ -57,6 +60,7 @@ def ask_for(environ: MutableMapping[str, str]) -> None:
     environ[PREFIX] = sys.prefix
     environ[PYTHON] = python_version()
     environ[LAUNCH_PID] = str(os.getpid())
+    environ[RUN_ID] = run_id()
     before = environ.get("PYTHONPATH")
     kept = before.split(os.pathsep) if before else []
     # An empty entry of the app's own stays: it stands for the current directory.
@@ -67,3 +71,38 @@ def ask_for(environ: MutableMapping[str, str]) -> None:
 def python_version() -> str:
     """Return the version of this Python, such as `3.11`."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def run_id() -> str:
+    """Return a word for this process that no other one had or will have."""
+    pid = os.getpid()
+    return f"{pid}-{_started(pid) or os.urandom(8).hex()}"
+
+
+def is_over(run: str) -> bool:
+    """Tell whether the process that `run` begins with is surely not there any more.
+
+    Args:
+        run: A word that begins as those of `run_id` do.
+    """
+    pid, _, rest = run.partition("-")
+    started = rest.partition("-")[0]
+    if not (pid.isdecimal() and started.isalnum()):
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OverflowError, OSError):
+        return False
+    return _started(int(pid)) not in {"", started}
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in ticks of the machine; empty if unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is not loaded in this stage
+            # The second field is the command, in which anything may stand.
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""

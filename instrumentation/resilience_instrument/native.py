@@ -1,7 +1,8 @@
-"""Threads as the interpreter has them, kept from before anybody patched them.
+"""Threads and sleep as the interpreter has them, from before anybody patched them.
 
 gevent and eventlet replace these names when the app asks for it. The boot stage
-loads this module first, so that the agent's own thread stays a real one.
+loads this module first, so that the agent's own thread stays a real one: it waits
+for a lock in the kernel and would stop every greenlet if it were one.
 """
 
 from __future__ import annotations

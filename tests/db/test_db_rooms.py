@@ -297,7 +297,8 @@ def test_psycopg2_goes_on_where_it_cannot_be_described(
     inside = govern("psycopg2")
     where: dict[str, Any] = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
     connection = psycopg2.connect(**where, dbname="postgres")
-    del type(connection).__mro__[1]._resilience_own
+    own: Any = type(connection).__mro__[1]
+    del own._resilience_own
     try:
         cursor = connection.cursor()
         del vars(connection)["_resilience_own"]
@@ -374,7 +375,7 @@ def test_a_slot_that_is_armed_while_the_thread_ends_is_watched(
     """The thread looks once more after it has said that it is gone."""
     monkeypatch.setattr(_watchdog, "IDLE", 0)
     dog = _watchdog.Watchdog(lambda *_: None)
-    started = []
+    started: list[Any] = []
     monkeypatch.setattr(_watchdog.Watchdog, "_start", started.append)
     dog._armed[1] = _watchdog.Slot(time.monotonic() + 60, lambda _: None)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import parser
 
 from fakes import a_call
 from resilience_instrument.events import Transition
-from resilience_instrument.signals import catalog
+from resilience_instrument.signals import catalog, exemplars, standing
 from resilience_instrument.signals.exposition import Exposition
+from resilience_instrument.signals.gather import Gathered
 from resilience_instrument.signals.metrics import MetricsObserver
+from resilience_instrument.signals.standing import Standing
 from resilience_instrument.signals.store import OTHER, Store
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
@@ -34,10 +37,11 @@ class Counting:
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return every sample by its name and labels."""
-        exposition = Exposition(self.store, lambda: self.snapshots, self.observer.infos)
+        shown = Exposition(lambda: Gathered(self.store.blocks(), self.snapshots))
+        text = shown.render("")[0].decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in exposition.collect()
+            for family in parser.text_string_to_metric_families(text)
             for sample in family.samples
         }
 
@@ -188,3 +192,75 @@ def test_faults_and_infos_are_shown(counting: Counting) -> None:
     assert 1 == samples["resilience_agent_info", frozenset(info)]
     patched = {("library", "httpx"), ("version", "0.28"), ("status", "patched")}
     assert 1 == samples["resilience_agent_patch_info", frozenset(patched)]
+
+
+class Traced:
+    """Stands for the spans of a call."""
+
+    def __init__(self, ids: tuple[int, int] | None) -> None:
+        self._ids = ids
+
+    def sampled(self) -> tuple[int, int] | None:
+        return self._ids
+
+
+@pytest.mark.parametrize("ids", [None, (7, 9)])
+def test_a_sampled_call_is_an_example_of_its_bucket(
+    counting: Counting, ids: tuple[int, int] | None
+) -> None:
+    """One that nobody recorded is none."""
+    call = a_call()
+    call.span = Traced(ids)
+
+    counting.observer.call_started(call)
+    counting.observer.call_ended(call, "success", 1, 0.07)
+
+    block = counting.store.endpoint("payment-api", "/orders/{id}")
+    found = exemplars.read(block.counts, block.sums, 4)
+    assert ids == (found and (int(found.trace_id, 16), int(found.span_id, 16)))
+
+
+def test_how_a_service_stands_is_told_at_once_and_when_it_changes() -> None:
+    """At its first call, at retries and at transitions; nothing for `other`."""
+    asked: list[str] = []
+
+    def stand(service: str) -> Standing | None:
+        asked.append(service)
+        if service == OTHER:
+            return None  # it is no service that anybody knows
+        timeouts = dict.fromkeys(catalog.TIMEOUT_KINDS, 1.0)
+        return Standing("open", 100.0, 0.5, 100.0, timeouts)
+
+    store = Store(services=1)
+    observer = MetricsObserver(store, stand)
+    observer.call_started(a_call())
+    observer.call_started(a_call())
+    observer.retry_scheduled(a_call(), 2, 0.1, "503")
+    observer.transitioned(a_call(), Transition("payment-api", "closed", "open"))
+    observer.call_started(a_call(service="beyond"))
+    beyond = Transition("beyond", "closed", "open")
+    observer.transitioned(a_call(service="beyond"), beyond)
+    observer.renew()
+
+    block, other = store.service("payment-api"), store.service("beyond")
+    assert ["payment-api"] * 3 == asked[:3]
+    shown = standing.read("payment-api", block.counts, block.sums, 0.0)
+    assert shown is not None
+    assert "open" == shown.state
+    assert standing.read("beyond", other.counts, other.sums, 0.0) is None
+
+
+def test_a_child_states_again_what_the_agent_is() -> None:
+    """Once, however often it was stated."""
+    store = Store()
+    observer = MetricsObserver(store)
+    for _ in range(2):
+        observer.agent_info("1.0", "enforce", "3.11")
+    store.renew()
+
+    observer.repeat_infos()
+
+    scope = catalog.AGENT_INFO.scope
+    assert [("1.0", "enforce", "3.11")] == [
+        block.labels for block in store.blocks() if block.layout.scope == scope
+    ]

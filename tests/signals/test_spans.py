@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import context, trace
@@ -18,6 +19,9 @@ from fakes import a_call
 from resilience_instrument.events import Transition
 from resilience_instrument.signals.spans import SpanObserver
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOOD = Judgement(Verdict.SUCCESS, Evidence.SUCCESS, status=200)
 MISSING = Judgement(Verdict.SUCCESS, Evidence.SUCCESS, status=404)
@@ -171,20 +175,104 @@ def test_the_context_is_as_it_was_afterwards() -> None:
     assert before is trace.get_current_span()
 
 
-def test_where_another_tracer_makes_client_spans_ours_are_left_out(
+@contextlib.contextmanager
+def inside_another_tracers_span() -> Iterator[Any]:
+    """Have a span of the app and in it the CLIENT span of an instrumentation."""
+    tracer = trace.get_tracer("theirs")
+    with (
+        tracer.start_as_current_span("app"),
+        tracer.start_as_current_span("GET", kind=SpanKind.CLIENT) as theirs,
+    ):
+        yield theirs
+
+
+def test_inside_another_tracers_span_only_further_attempts_are_ours(
     exporter: InMemorySpanExporter,
 ) -> None:
-    """Inside its span there is one for the call, and no header of ours."""
+    """Side by side with it, each with a header of its own; no attempt has two."""
+    with inside_another_tracers_span() as theirs:
+        carriers = play(BAD, GOOD)
+
+    resend = exporter.get_finished_spans()[0]
+    assert SpanKind.CLIENT == resend.kind
+    assert 1 == (resend.attributes or {})["http.request.resend_count"]
+    assert resend.parent is not None
+    assert theirs.parent.span_id == resend.parent.span_id
+    assert [False, True] == ["traceparent" in carrier for carrier in carriers]
+    assert ["GET", "GET", "app"] == [s.name for s in exporter.get_finished_spans()]
+
+
+def test_a_suppressed_instrumentation_says_that_it_traces(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """Its key in the context is enough, whatever the current span is."""
     key = context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
     token = context.attach(context.set_value(key, value=True))
     try:
-        carriers = play(BAD, None)
+        carriers = play(BAD)
+        play(BAD, None)
     finally:
         context.detach(token)
 
-    (call,) = exporter.get_finished_spans()
-    assert SpanKind.INTERNAL == call.kind
-    assert [{}, {}] == carriers
+    assert [{}] == carriers
+    assert ["GET"] == [span.name for span in exporter.get_finished_spans()]
+
+
+def test_what_happens_inside_another_tracers_span_is_told_there_too(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """And by a span of the call, which begins when the call began."""
+    with inside_another_tracers_span():
+        observer, call = SpanObserver(), a_call()
+        observer.call_started(call)
+        observer.retry_scheduled(call, 2, 0.5, "503")
+        observer.call_ended(call, "success", 2, 0.1)
+
+    ours, theirs, _ = exporter.get_finished_spans()
+    assert ["resilience.retry"] == [event.name for event in ours.events]
+    assert ["resilience.retry"] == [event.name for event in theirs.events]
+    assert (theirs.start_time or 0) <= (ours.start_time or 0)
+
+
+def test_above_another_tracer_an_uneventful_call_has_no_span(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """Each attempt is a span of the other tracer's; ours tells what they cannot."""
+    observer, call = SpanObserver(lambda library: library == "httpx"), a_call()
+    call.library = "httpx"
+    observer.call_started(call)
+    observer.attempt_started(call, 1)
+    observer.attempt_ended(call, 1, GOOD, 0.1)
+    observer.call_ended(call, "success", 1, 0.1)
+
+    assert () == exporter.get_finished_spans()
+    assert {} == call.carrier
+
+
+def test_attempts_at_the_same_time_have_spans_of_their_own(
+    exporter: InMemorySpanExporter,
+) -> None:
+    """One that starts before the other ends does not take its span away."""
+    observer, call = SpanObserver(), a_call()
+    observer.call_started(call)
+    observer.attempt_started(call, 1)
+    observer.attempt_started(call, 2)
+    observer.attempt_ended(call, 2, GOOD, 0.1)
+    observer.attempt_cancelled(call, 1)
+    observer.call_ended(call, "success", 2, 0.1)
+
+    assert 3 == len(exporter.get_finished_spans())
+
+
+def test_a_statement_is_named_by_its_summary(exporter: InMemorySpanExporter) -> None:
+    """As the conventions for databases have it."""
+    observer = SpanObserver()
+    call = a_call(attributes=lambda: {"db.query.summary": "SELECT users"})
+    observer.call_started(call)
+    observer.attempt_started(call, 1)
+    observer.attempt_ended(call, 1, GOOD, 0.1)
+
+    assert "SELECT users" == exporter.get_finished_spans()[0].name
 
 
 def test_an_unsampled_call_costs_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,3 +327,20 @@ def test_an_attempt_that_could_not_be_begun_is_ended_quietly(
     assert ["resilience GET payment-api"] == [
         span.name for span in exporter.get_finished_spans()
     ]
+
+
+def test_the_ids_of_a_sampled_call_can_be_had(exporter: InMemorySpanExporter) -> None:
+    """Of its own span, else of the one around it; of none that is not recorded."""
+    observer, call = SpanObserver(), a_call()
+    observer.call_started(call)
+    spans: Any = call.span
+    ids = spans.sampled()
+    observer.call_ended(call, "success", 1, 0.1)
+
+    (span,) = exporter.get_finished_spans()
+    assert (span.context.trace_id, span.context.span_id) == ids
+    below = SpanObserver(lambda _: True)
+    call = a_call()
+    below.call_started(call)
+    spans = call.span
+    assert spans.sampled() is None

@@ -25,9 +25,9 @@ def test_every_child_has_a_place_of_its_own() -> None:
             size = len(catalog.BUCKETS) + 1 if histogram else 1
             cells.extend(range(place.cell, place.cell + size))
 
-        assert list(range(layout.counts)) == cells
+        assert list(range(layout.hidden_counts)) == cells
         sums = [place.total for place in layout.places if place.total >= 0]
-        assert list(range(layout.sums)) == sums
+        assert list(range(layout.hidden_sums)) == sums
 
 
 def test_computed_gauges_have_no_place() -> None:

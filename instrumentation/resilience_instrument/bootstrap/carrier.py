@@ -39,5 +39,22 @@ def start() -> None:
 
 def install() -> None:
     """Wait for the libraries that are governed; a second time changes nothing."""
-    if not activation.is_off(os.environ):
-        hooks.install()
+    if not activation.is_off(os.environ) and hooks.install():
+        _tidy_up_at_exit()
+
+
+def _tidy_up_at_exit() -> None:
+    """Have the first process of the command remove the directory of its run."""
+    first = f"{os.getpid()}-"
+    if not os.environ.get(activation.RUN_ID, "").startswith(first):
+        return
+    import atexit
+
+    def tidy_up() -> None:
+        # Not in a forked child, which has inherited this.
+        if first == f"{os.getpid()}-":
+            from resilience_instrument.signals.rundir import remove_run
+
+            remove_run(os.environ)
+
+    atexit.register(tidy_up)

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def install() -> None:
-    """Put our finder first, once, and govern what is imported already."""
+def install() -> bool:
+    """Put our finder first and govern what is imported already.
+
+    Returns:
+        Whether this was the first time; later ones only put the finder first again.
+    """
     if FINDER in sys.meta_path:
         sys.meta_path.remove(FINDER)
         sys.meta_path.insert(0, FINDER)
-        return
+        return False
     sys.meta_path.insert(0, FINDER)
     for library in LIBRARIES:
         module = sys.modules.get(library)
         if module is not None:
             announce(library, module)
+    return True
 
 
 def announce(library: str, module: ModuleType) -> None:

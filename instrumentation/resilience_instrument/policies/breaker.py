@@ -111,6 +111,11 @@ class Breaker:
         """Whether it acts (`enforce`), looks on, or stays as it was ordered."""
         return self._settings.mode
 
+    @property
+    def until(self) -> float:
+        """The monotonic time at which the last opening ends."""
+        return self._until
+
     def state(self, now: float) -> State:
         """Return the state as it is at `now`, computed: nobody has to call first.
 

@@ -6,6 +6,7 @@ one line a place is all that a log ever gets.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, final
 
@@ -17,6 +18,12 @@ def say(line: str) -> None:
     """Print one line on stderr, if there is a stderr."""
     if sys.stderr is not None:
         sys.stderr.write(f"resilience-instrument: {line}\n")
+
+
+def debug(line: str) -> None:
+    """Print one line on stderr where `RESILIENCE_DEBUG=1` asks for it."""
+    if os.environ.get("RESILIENCE_DEBUG") == "1":
+        say(f"debug: process {os.getpid()}: {line}")
 
 
 @final

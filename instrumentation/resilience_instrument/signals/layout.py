@@ -4,10 +4,14 @@ All series that share their open labels (a service and an endpoint, say) lie in 
 block: whole numbers for counts, floats for the sums of histograms. Counting is an
 addition at an index that is known when this module is loaded; names and labels
 come in only when somebody reads.
+
+Behind what is shown as it is, a block may have hidden cells: facts from which a
+gauge is computed when it is read, by whichever process does that.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.signals import catalog
@@ -19,6 +23,18 @@ if TYPE_CHECKING:
 
 COUNTED: Final = frozenset({catalog.INFLIGHT.name})
 """Gauges that are kept in blocks; all others are computed when they are read."""
+
+
+HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
+    # `standing.py`: a state; until when, budget, until when, timeouts.
+    catalog.BREAKER_STATE.scope: (1, 3 + len(catalog.TIMEOUT_KINDS)),
+    # `exemplars.py`, for each bucket: a trace in two halves, a span; value, time.
+    catalog.API_REQUEST_DURATION.scope: (
+        3 * (len(catalog.BUCKETS) + 1),
+        2 * (len(catalog.BUCKETS) + 1),
+    ),
+}
+"""For each scope that has some, how many hidden counts and sums."""
 
 
 class Place(NamedTuple):
@@ -45,7 +61,15 @@ class Layout:
         scope: The open labels that the series share.
     """
 
-    __slots__ = ("_index", "counts", "places", "scope", "sums")
+    __slots__ = (
+        "_index",
+        "counts",
+        "hidden_counts",
+        "hidden_sums",
+        "places",
+        "scope",
+        "sums",
+    )
 
     def __init__(self, scope: tuple[str, ...]) -> None:
         self.scope = scope
@@ -56,6 +80,11 @@ class Layout:
             if metric.scope == scope and _is_stored(metric):
                 self._add(metric)
         self._index = {(p.metric.name, p.values): p for p in self.places}
+        self.hidden_counts = self.counts
+        self.hidden_sums = self.sums
+        counts, sums = HIDDEN.get(scope, (0, 0))
+        self.counts += counts
+        self.sums += sums
 
     def _add(self, metric: Metric) -> None:
         histogram = metric.kind == "histogram"
@@ -79,11 +108,26 @@ def _is_stored(metric: Metric) -> bool:
     return metric.kind != "gauge" or metric.name in COUNTED
 
 
+INFOS: Final = {
+    metric.scope: metric for metric in (catalog.AGENT_INFO, catalog.PATCH_INFO)
+}
+"""Gauges that are always 1: a block without cells says that there is such a child."""
+
+
 def _scopes() -> Iterator[tuple[str, ...]]:
     for metric in catalog.METRICS:
-        if _is_stored(metric):
+        if _is_stored(metric) or metric.scope in INFOS:
             yield metric.scope
 
 
 LAYOUTS: Final = {scope: Layout(scope) for scope in _scopes()}
 """A layout for every scope that has something to store."""
+
+
+def fingerprint() -> str:
+    """Return a word for how everything lies, the same in every process of a version."""
+    facts = [
+        (layout.scope, layout.counts, layout.sums, [p[1:] for p in layout.places])
+        for layout in LAYOUTS.values()
+    ]
+    return f"{zlib.crc32(repr((facts, catalog.BUCKETS)).encode()):08x}"

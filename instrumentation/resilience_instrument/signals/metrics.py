@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, final
 
-from resilience_instrument.signals import catalog
+from resilience_instrument.native import allocate_lock
+from resilience_instrument.signals import catalog, exemplars, standing
+from resilience_instrument.signals.exemplars import Sampled
 from resilience_instrument.signals.layout import LAYOUTS
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
         CallOutcome,
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
         SkipReason,
         Transition,
     )
+    from resilience_instrument.signals.catalog import Metric
+    from resilience_instrument.signals.standing import Standing
     from resilience_instrument.signals.store import Block, Store
     from resilience_instrument.verdict import Judgement
 
@@ -73,14 +80,20 @@ class MetricsObserver:
 
     Args:
         store: Where the numbers are kept.
+        stand: Returns how a service stands now, None if that is not known.
     """
 
-    __slots__ = ("_store", "infos")
+    __slots__ = ("_infos", "_lock", "_stand", "_store")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        stand: Callable[[str], Standing | None] = lambda _service: None,
+    ) -> None:
         self._store = store
-        self.infos: dict[str, set[tuple[str, ...]]] = {}
-        """For each gauge that is always 1, the label values that it has."""
+        self._stand = stand
+        self._infos: list[tuple[Metric, tuple[str, ...]]] = []
+        self._lock = allocate_lock()
 
     def call_started(self, call: Call) -> None:
         """Count a call under way, and one without a timeout of the app's."""
@@ -89,7 +102,10 @@ class MetricsObserver:
         if OTHER in block.labels:
             kind = "service" if service == OTHER else "endpoint"
             self._store.block(_OVERFLOW_SCOPE).counts[_OVERFLOWS[kind]] += 1
-        self._store.service(service).counts[_INFLIGHT] += 1
+        counts = self._store.service(service).counts
+        counts[_INFLIGHT] += 1
+        if not counts[standing.STATE]:
+            self._restate(service)
         if call.unbounded:
             unbounded = self._store.block(
                 catalog.UNBOUNDED.scope, service, call.library
@@ -137,9 +153,14 @@ class MetricsObserver:
         """Count nothing: a cancelled attempt says nothing."""
 
     def retry_scheduled(
-        self, call: Call, number: int, delay: float, reason: str
+        self,
+        call: Call,
+        number: int,  # noqa: ARG002 - the shape of an observer
+        delay: float,  # noqa: ARG002 - likewise
+        reason: str,  # noqa: ARG002 - likewise
     ) -> None:
-        """Count nothing yet: the attempt counts when it starts."""
+        """State what is left of the budget; the attempt counts when it starts."""
+        self._restate(call.service)
 
     def retry_skipped(self, call: Call, reason: SkipReason) -> None:
         """Count why a transient failure was not tried again."""
@@ -153,6 +174,7 @@ class MetricsObserver:
         """Count a transition of the service's circuit."""
         pair = (transition.from_state, transition.to_state)
         self._store.service(call.service).counts[_CHANGES[pair]] += 1
+        self._restate(call.service)
 
     def call_ended(
         self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
@@ -164,6 +186,8 @@ class MetricsObserver:
         if outcome == "success" and attempts > 1:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
+        if call.span is not None:
+            _exemplify(block, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -171,14 +195,34 @@ class MetricsObserver:
 
     def agent_info(self, version: str, mode: str, python: str) -> None:
         """State what the agent is."""
-        self._note(catalog.AGENT_INFO.name, version, mode, python)
+        self._note(catalog.AGENT_INFO, version, mode, python)
 
     def patch_info(self, library: str, version: str, status: str) -> None:
         """State how a library that was found stands."""
-        self._note(catalog.PATCH_INFO.name, library, version, status)
+        self._note(catalog.PATCH_INFO, library, version, status)
 
-    def _note(self, name: str, *values: str) -> None:
-        self.infos.setdefault(name, set()).add(values)
+    def renew(self) -> None:
+        """Take a lock that nobody holds, in a child that was just forked."""
+        self._lock = allocate_lock()
+
+    def repeat_infos(self) -> None:
+        """State again what was stated, in a store that begins afresh."""
+        for metric, values in self._infos:
+            self._store.block(metric.scope, *values)
+
+    def _note(self, metric: Metric, *values: str) -> None:
+        if (metric, values) not in self._infos:
+            self._infos.append((metric, values))
+        self._store.block(metric.scope, *values)
+
+    def _restate(self, service: str) -> None:
+        """Say how a service stands now, where whoever serves the metrics reads it."""
+        block = self._store.service(service)
+        # Under the lock, so that what is written last was also asked last.
+        with self._lock:
+            found = self._stand(service)
+            if found is not None and block.labels[0] == service:
+                standing.write(block.counts, block.sums, found)
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
@@ -235,6 +279,22 @@ class PlainTally:
         counts[_SUCCEEDED_CALLS] += 1
         counts[_CALL_BUCKETS + bucket] += 1
         sums[_CALL_SUM] += seconds
+
+
+def _exemplify(block: Block, span: object, seconds: float) -> None:
+    """Keep the call's trace as an example of a call that takes so long."""
+    found = span.sampled() if isinstance(span, Sampled) else None
+    if found is not None:
+        trace_id, span_id = found
+        exemplars.note(
+            block.counts,
+            block.sums,
+            bisect_left(catalog.BUCKETS, seconds),
+            trace_id=trace_id,
+            span_id=span_id,
+            value=seconds,
+            time=time.time(),
+        )
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

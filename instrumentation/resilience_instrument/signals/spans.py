@@ -1,21 +1,26 @@
-"""OpenTelemetry spans: one for the call, one for each attempt.
+"""OpenTelemetry spans: one for each attempt, one for a call that had a story.
 
 Without an SDK nothing happens, and OpenTelemetry is not even loaded: it is looked
-for among the modules that the app has. A call is an INTERNAL span, its attempts
-are CLIENT spans by the semantic conventions, each with a `traceparent` of its own.
-Where another tracer makes the CLIENT spans, the call's span gets events instead.
+for among the modules that the app has. An attempt is a CLIENT span by the semantic
+conventions with a `traceparent` of its own; the call around them is INTERNAL.
+
+Where another tracer makes CLIENT spans, none of ours says the same again. It stands
+around the call (then the first attempt is its span, and further ones are ours beside
+it) or below us (then each attempt is its span). The call's own span is made then
+only if something happens, and begins when the call began.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, final
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from resilience_instrument import __version__
 from resilience_instrument.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     )
     from resilience_instrument.verdict import Judgement
 
+Position: TypeAlias = Literal["nowhere", "around", "below"]
+"""Where another tracer makes the CLIENT spans of a call."""
+
 _NAME: Final = "resilience_instrument"
 _FAILED: Final = frozenset({"error", "timeout", "rejected"})
 _CLIENT_ERROR: Final = 400
@@ -33,71 +41,131 @@ _CLIENT_ERROR: Final = 400
 
 @final
 class _Spans:
-    """The spans of one call on its way, kept in the call's slot for observers."""
+    """The spans of one call on its way, kept in the call's slot for observers.
 
-    __slots__ = ("attempt", "call", "token", "tracer")
+    Attributes:
+        trace: `opentelemetry.trace`.
+        tracer: Ours.
+        others: Where another tracer stands.
+        around: The context in which the call was made.
+        began: When it was, in nanoseconds since the epoch.
+        call: The span of the call, None while it has none.
+        attempts: For each attempt under way its span, if any, and a token.
+    """
 
-    def __init__(self, tracer: Any, call: Any) -> None:
-        self.tracer = tracer
-        self.call = call
-        self.attempt: Any = None
-        self.token: Any = None
+    __slots__ = ("around", "attempts", "began", "call", "others", "trace", "tracer")
+
+    def __init__(self, trace: Any, others: Position, around: Any) -> None:
+        self.trace = trace
+        self.tracer = trace.get_tracer(_NAME, __version__)
+        self.others = others
+        self.around = around
+        self.began = time.time_ns()
+        self.call: Any = None
+        self.attempts: dict[int, tuple[Any, Any]] = {}
+
+    def tell(self, call: Call) -> Any:
+        """Return the span of the call, which begins now at the latest."""
+        if self.call is None:
+            self.call = self.tracer.start_span(
+                f"resilience {call.operation} {call.service}",
+                context=self.around,
+                attributes={"resilience.service": call.service},
+                start_time=self.began,
+            )
+        return self.call
+
+    def sampled(self) -> tuple[int, int] | None:
+        """Return the ids of the trace and of the span, None if it is not sampled."""
+        span = self.call or self.trace.get_current_span(self.around)
+        ids = span.get_span_context()
+        if ids.is_valid and ids.trace_flags.sampled:
+            return ids.trace_id, ids.span_id
+        return None
+
+    def parent(self) -> Any:
+        """Return the context for the span of an attempt."""
+        if self.others != "around":
+            return self.trace.set_span_in_context(self.call, self.around)
+        # Attempts stand side by side: ours have the parent of the other tracer's.
+        theirs = self.trace.get_current_span(self.around)
+        parent = getattr(theirs, "parent", None)
+        if parent is None:
+            return self.around
+        beside = self.trace.NonRecordingSpan(parent)
+        return self.trace.set_span_in_context(beside, self.around)
+
+
+def _nobody(library: str) -> bool:  # noqa: ARG001 - the shape of the question
+    """Say that no other tracer is there."""
+    return False
 
 
 @final
 class SpanObserver:
-    """Records spans where the app has a tracer provider, else does nothing."""
+    """Records spans where the app has a tracer provider, else does nothing.
 
-    __slots__ = ()
+    Args:
+        traced_below: Tells whether another tracer makes a span of each attempt of
+            a library, below us.
+    """
+
+    __slots__ = ("_traced_below",)
+
+    def __init__(self, traced_below: Callable[[str], bool] = _nobody) -> None:
+        self._traced_below = traced_below
 
     def tally(self, call: Call) -> None:
         """Count nothing; where somebody records, every call is told in full."""
 
     def call_started(self, call: Call) -> None:
-        """Begin the call's span, if anybody records."""
+        """Begin the call's span, if anybody records and nobody else does this."""
         trace = _recording_api()
         if trace is None:
             return
-        tracer = trace.get_tracer(_NAME, __version__)
-        span = tracer.start_span(
-            f"resilience {call.operation} {call.service}",
-            attributes={"resilience.service": call.service},
-        )
-        if span.is_recording():
-            call.span = _Spans(tracer, span)
+        from opentelemetry import context  # noqa: PLC0415 - the app has it loaded
+
+        spans = _Spans(trace, self._others(trace, call), context.get_current())
+        if spans.others != "nowhere" or spans.tell(call).is_recording():
+            call.span = spans
+
+    def _others(self, trace: Any, call: Call) -> Position:
+        current = trace.get_current_span()
+        kind = getattr(current, "kind", None)
+        if _is_suppressed() or kind is trace.SpanKind.CLIENT:
+            return "around"
+        return "below" if self._traced_below(call.library) else "nowhere"
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Begin the attempt's span and say which headers carry it on."""
         spans = _spans_of(call)
         if spans is None:
             return
-        from opentelemetry import context, propagate, trace  # noqa: PLC0415 - loaded
+        from opentelemetry import context, propagate  # noqa: PLC0415 - loaded
 
-        around = trace.set_span_in_context(spans.call)
-        if not _traced_by_others():
-            spans.attempt = spans.tracer.start_span(
-                call.operation,
-                context=around,
-                kind=trace.SpanKind.CLIENT,
-                attributes=_attributes(call, number),
-            )
-            around = trace.set_span_in_context(spans.attempt)
-            call.carrier = {}
-            propagate.inject(call.carrier, context=around)
-        spans.token = context.attach(around)
+        call.carrier = {}
+        if spans.others == "below" or (spans.others == "around" and number == 1):
+            return
+        attributes = _attributes(call, number)
+        attempt = spans.tracer.start_span(
+            str(attributes.get("db.query.summary") or call.operation),
+            context=spans.parent(),
+            kind=spans.trace.SpanKind.CLIENT,
+            attributes=attributes,
+        )
+        around = spans.trace.set_span_in_context(attempt, spans.around)
+        propagate.inject(call.carrier, context=around)
+        spans.attempts[number] = attempt, context.attach(around)
 
     def attempt_ended(
         self,
         call: Call,
-        number: int,  # noqa: ARG002 - the shape of an observer
+        number: int,
         judgement: Judgement,
         seconds: float,  # noqa: ARG002 - the span has a clock of its own
     ) -> None:
         """End the attempt's span with what it came to."""
-        spans = _spans_of(call)
-        if spans is None:
-            return
-        attempt = _leave(spans)
+        attempt = _leave(call, number)
         if attempt is None:
             return
         status = judgement.status
@@ -111,13 +179,11 @@ class SpanObserver:
             _fail(attempt)
         attempt.end()
 
-    def attempt_cancelled(self, call: Call, number: int) -> None:  # noqa: ARG002
+    def attempt_cancelled(self, call: Call, number: int) -> None:
         """End the attempt's span: who cancels makes no error."""
-        spans = _spans_of(call)
-        if spans is not None:
-            attempt = _leave(spans)
-            if attempt is not None:
-                attempt.end()
+        attempt = _leave(call, number)
+        if attempt is not None:
+            attempt.end()
 
     def retry_scheduled(
         self, call: Call, number: int, delay: float, reason: str
@@ -146,7 +212,8 @@ class SpanObserver:
         )
         spans = _spans_of(call)
         if spans is not None:
-            spans.call.set_attribute("resilience.breaker.state", transition.to_state)
+            state = transition.to_state
+            spans.tell(call).set_attribute("resilience.breaker.state", state)
 
     def call_ended(
         self,
@@ -157,14 +224,14 @@ class SpanObserver:
     ) -> None:
         """End the call's span."""
         spans = _spans_of(call)
-        if spans is None:
+        call.span = None
+        if spans is None or spans.call is None:
             return
         spans.call.set_attribute("resilience.attempts", attempts)
         spans.call.set_attribute("resilience.outcome", outcome)
         if outcome in _FAILED:
             _fail(spans.call)
         spans.call.end()
-        call.span = None
 
 
 def _recording_api() -> Any:
@@ -180,8 +247,8 @@ def _spans_of(call: Call) -> _Spans | None:
     return spans if isinstance(spans, _Spans) else None
 
 
-def _traced_by_others() -> bool:
-    """Tell whether we run inside the CLIENT span of another instrumentation."""
+def _is_suppressed() -> bool:
+    """Tell whether another instrumentation says that it traces this call already."""
     from opentelemetry import context  # noqa: PLC0415 - the app has it loaded
 
     key = getattr(context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", None)
@@ -195,23 +262,26 @@ def _attributes(call: Call, number: int) -> Mapping[str, Any]:
     return attributes
 
 
-def _leave(spans: _Spans) -> Any:
-    """Leave the attempt's context and return its span, None if it has none."""
+def _leave(call: Call, number: int) -> Any:
+    """Leave an attempt's context and return its span, None if it has none."""
+    spans = _spans_of(call)
+    if spans is None or number not in spans.attempts:
+        return None
     from opentelemetry import context  # noqa: PLC0415 - the app has it loaded
 
-    if spans.token is not None:
-        context.detach(spans.token)
-        spans.token = None
-    attempt, spans.attempt = spans.attempt, None
+    attempt, token = spans.attempts.pop(number)
+    context.detach(token)
     return attempt
 
 
 def _note(call: Call, event: str, attributes: dict[str, Any]) -> None:
     spans = _spans_of(call)
-    if spans is not None:
-        spans.call.add_event(
-            event, {f"resilience.{name}": value for name, value in attributes.items()}
-        )
+    if spans is None:
+        return
+    named = {f"resilience.{name}": value for name, value in attributes.items()}
+    spans.tell(call).add_event(event, named)
+    if spans.others == "around":
+        spans.trace.get_current_span(spans.around).add_event(event, named)
 
 
 def _fail(span: Any) -> None:

@@ -6,25 +6,36 @@ belong to the app and are never touched.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final, final
 
+from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
 from resilience_instrument.signals.layout import LAYOUTS
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+    from collections.abc import Callable, MutableSequence
 
     from resilience_instrument.signals.layout import Layout
 
+    Cells = tuple[MutableSequence[int], MutableSequence[float]]
+    Allocate = Callable[[Layout, tuple[str, ...]], Cells]
+
 SERVICES: Final = 1024
 """Services that are told apart; further ones are counted as `other`."""
+
+ENDPOINTS: Final = 10_000
+"""Endpoints of all services that are told apart; further ones are `other`."""
 
 OTHER: Final = "other"
 """The label of whatever is beyond a limit."""
 
 ENDPOINT: Final = catalog.API_REQUEST.scope
 SERVICE: Final = catalog.BREAKER_CHANGES.scope
+
+
+def in_memory(layout: Layout, labels: tuple[str, ...]) -> Cells:  # noqa: ARG001 - the shape of an allocator
+    """Return cells for a block that nobody else reads."""
+    return [0] * layout.counts, [0.0] * layout.sums
 
 
 @final
@@ -40,8 +51,7 @@ class Block:
     def __init__(self, layout: Layout, labels: tuple[str, ...]) -> None:
         self.layout = layout
         self.labels = labels
-        self.counts: MutableSequence[int] = [0] * layout.counts
-        self.sums: MutableSequence[float] = [0.0] * layout.sums
+        self.counts, self.sums = in_memory(layout, labels)
 
 
 @final
@@ -52,14 +62,16 @@ class Store:
         services: How many services are told apart.
     """
 
-    __slots__ = ("_blocks", "_endpoints", "_known", "_limit", "_lock")
+    __slots__ = ("_allocate", "_blocks", "_endpoints", "_known", "_limit", "_lock")
 
     def __init__(self, services: int = SERVICES) -> None:
         self._limit = services
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
+        # A real lock: the thread that serves the metrics is no greenlet.
+        self._lock = allocate_lock()
+        self._allocate: Allocate = in_memory
         self._blocks: dict[tuple[tuple[str, ...], tuple[str, ...]], Block] = {}
         self._endpoints: dict[tuple[str, str], Block] = {}
         self._known: set[str] = set()
@@ -72,7 +84,7 @@ class Store:
             return found
         self.service(service)
         known = self._label(service)
-        if known != service:
+        if known != service or len(self._endpoints) >= ENDPOINTS:
             return self.block(ENDPOINT, known, OTHER)
         block = self.block(ENDPOINT, service, endpoint)
         self._endpoints[service, endpoint] = block
@@ -87,10 +99,24 @@ class Store:
         found = self._blocks.get((scope, labels))
         if found is None:
             with self._lock:
-                found = self._blocks.setdefault(
-                    (scope, labels), Block(LAYOUTS[scope], labels)
-                )
+                found = self._blocks.get((scope, labels))
+                if found is None:
+                    found = Block(LAYOUTS[scope], labels)
+                    found.counts, found.sums = self._allocate(found.layout, labels)
+                    self._blocks[scope, labels] = found
         return found
+
+    def settle(self, allocate: Allocate) -> None:
+        """Keep every block, and all that will come, in cells that `allocate` gives."""
+        with self._lock:
+            self._allocate = allocate
+            for block in self._blocks.values():
+                counts, sums = allocate(block.layout, block.labels)
+                for index, count in enumerate(block.counts):
+                    counts[index] = count
+                for index, value in enumerate(block.sums):
+                    sums[index] = value
+                block.counts, block.sums = counts, sums
 
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""

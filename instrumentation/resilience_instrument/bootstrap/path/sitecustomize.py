@@ -35,7 +35,8 @@ def is_home(prefix):
 def start():
     """Start the agent, if it was asked for and belongs to this environment."""
     environ = os.environ
-    if environ.get("RESILIENCE_ACTIVE") != "1":
+    off = environ.get("RESILIENCE_ENABLED", "").strip().lower()
+    if environ.get("RESILIENCE_ACTIVE") != "1" or off in ("0", "false", "off", "no"):
         return
     home = environ.get("RESILIENCE_PREFIX", "")
     python = "{}.{}".format(*sys.version_info[:2])
