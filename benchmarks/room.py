@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from resilience_instrument.errors import ResilienceError
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
 
     Function = Callable[[], Any]
@@ -185,6 +186,7 @@ class _Io:
     def __init__(self, function: Function) -> None:
         self._function = function
         self.last: Outcome | None = None
+        self.would: Would | None = None
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Call the function."""

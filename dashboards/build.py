@@ -903,7 +903,8 @@ def transition(name: str, selector: str, color: str) -> Json:
         "iconColor": color,
         "name": name,
         "target": {
-            "expr": f"sum by (job, service) (increase({selector}[1m])) > 0",
+            # Two minutes hold two samples also where a minute lies between them.
+            "expr": f"sum by (job, service) (increase({selector}[2m])) > 0",
             "interval": "60s",
             "refId": "Anno",
         },

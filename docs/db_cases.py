@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "db"
 
@@ -114,8 +115,9 @@ def _read(
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             excuses = unfit.get(node.name, {})
+            names = tested.get(node.name, ()) if isinstance(tested, dict) else tested
             for number in _cases(ast.get_docstring(node) or ""):
-                shown |= {(number, name) for name in tested if name not in excuses}
+                shown |= {(number, name) for name in names if name not in excuses}
                 notes |= {(number, name): why for name, why in excuses.items()}
 
 
@@ -124,11 +126,10 @@ def _cases(docstring: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", match[1])] if match else []
 
 
-def _literal(tree: ast.Module, name: str) -> dict[str, dict[str, str]]:
+def _literal(tree: ast.Module, name: str) -> Any:
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            found: dict[str, dict[str, str]] = ast.literal_eval(node.value)
-            return found
+            return ast.literal_eval(node.value)
     return {}
 
 

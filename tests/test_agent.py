@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 import types
@@ -10,14 +11,15 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import wrapt
 
 from fakes import a_call, open_circuit
-from resilience_instrument import _agent
+from resilience_instrument import _agent, _fork
 from resilience_instrument._agent import Agent
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.integrations import _http, _patch
 from resilience_instrument.integrations.catalog import LIBRARIES
-from resilience_instrument.signals import catalog, server
+from resilience_instrument.signals import catalog, server, tracing
 from resilience_instrument.signals.port import Port
 
 if TYPE_CHECKING:
@@ -103,11 +105,10 @@ def test_a_library_of_another_shape_is_left_alone(
 
 
 def test_the_metrics_are_served_from_the_first_call_on(
-    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Once; the banner says where, for who asked for it."""
-    monkeypatch.setenv("RESILIENCE_BANNER", "1")
-    agent = make(METRICS_PORT="9480-9499")
+    agent = make(METRICS_PORT="9480-9499", BANNER="1")
     agent.runtime.observer.call_started(a_call())
 
     agent.begin()
@@ -293,3 +294,93 @@ def test_a_place_that_does_not_exist_is_said(
     _agent._start()
 
     assert "'nowhere' names no place that can fail" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (AttributeError("no send"), "skipped"),
+        (ImportError("no adapters", name="requests.adapters"), "skipped"),
+        (ImportError("no wrapt", name="wrapt"), "failed"),
+        (TypeError("odd"), "failed"),
+    ],
+)
+def test_another_shape_is_skipped_and_a_fault_is_a_failure(
+    make: Make, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
+) -> None:
+    """What the library does not have is no fault of anybody's."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_patch, "apply", fail)
+    agent = make()
+
+    agent.govern("requests", REQUESTS)  # type: ignore[arg-type]
+
+    assert {("requests", "2.0", expected)} == patches(agent)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_process_that_joins_others_begins_at_its_first_library(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the only one left that can show what they counted."""
+    agent = make()
+    monkeypatch.setattr(Port, "is_wanted", lambda _: True)
+
+    agent.govern("requests", REQUESTS)  # type: ignore[arg-type]
+
+    assert agent._begun
+
+
+def test_spans_are_set_up_where_only_variables_ask_for_them(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first call."""
+    asked: list[object] = []
+    monkeypatch.setattr(tracing, "is_asked_for", lambda _: True)
+    monkeypatch.setattr(tracing, "set_up", asked.append)
+
+    make().begin()
+
+    assert 1 == len(asked)
+
+
+@pytest.mark.parametrize("warns", [True, False])
+def test_before_a_fork_our_thread_is_excused_where_python_warns(
+    make: Make, monkeypatch: pytest.MonkeyPatch, *, warns: bool
+) -> None:
+    """It is not asked elsewhere."""
+    asked: list[bool] = []
+    monkeypatch.setattr(_fork, "WARNS", warns)
+    monkeypatch.setattr(_fork, "excuse", lambda _, ours: asked.append(ours))
+
+    make()._excuse()
+
+    assert [False] * warns == asked
+
+
+def test_another_tracer_below_is_seen(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper that is not ours, of an instrumentation that is loaded."""
+
+    class Owner:
+        def send(self) -> None:
+            """Stand for a function of a library."""
+
+    def through(wrapped: Any, *_: object) -> Any:
+        return wrapped()
+
+    theirs: Any = wrapt.FunctionWrapper(vars(Owner)["send"], through)
+    setattr(Owner, "send", theirs)  # noqa: B010 - mypy
+    agent = make()
+    targets = [_patch.Target(Owner, "send", through)]
+    _patch.apply(targets)
+    agent._targets["lib"] = targets
+
+    assert not agent.traced_below("lib")
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.lib", types)
+    assert agent.traced_below("lib")
+    assert not agent.traced_below("requests")

@@ -7,6 +7,7 @@ printed, what the server saw, and what the metrics port said at the end.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,9 +28,12 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "resilience-instrument")
 
 # Runs when the app has done its work: what a scraper would read at that moment.
 SCRAPE = """
-import http.client as _client, os as _os, sys as _sys
+import http.client as _client, os as _os, sys as _sys, time as _time
 _agent = _sys.modules.get("resilience_instrument._agent")
-_served = _agent._Process.agent._server
+_port = _agent._Process.agent.port
+while _port.server is None:
+    _time.sleep(0.01)
+_served = _port.server
 # By no library that is governed: the scrape would be among what it reads.
 _connection = _client.HTTPConnection(_served.url.split("/")[2])
 _connection.request("GET", "/metrics")
@@ -77,6 +81,7 @@ class App:
             f"RESILIENCE_{name}": value for name, value in settings.items()
         }
         environ["SCRAPED"] = str(scraped)
+        environ.setdefault("RESILIENCE_METRICS_PORT", str(_free_port()))
         done = self._run([COMMAND, sys.executable], source, arguments, environ, scrape)
         text = scraped.read_text(encoding="utf-8") if scraped.exists() else ""
         return Ran(done.returncode, done.stdout, done.stderr, dict(_samples(text)))
@@ -105,6 +110,13 @@ class App:
             timeout=60,
             check=False,
         )
+
+
+def _free_port() -> int:
+    """Return a port that nobody has, so that no other test's metrics are there."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
 
 
 def _plain_environment() -> dict[str, str]:

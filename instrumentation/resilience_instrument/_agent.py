@@ -14,11 +14,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, final
 
-import wrapt
-
 from resilience_instrument import __version__, _fork
 from resilience_instrument.clock import SystemClock
-from resilience_instrument.config.load import from_environment
+from resilience_instrument.config.load import (
+    agent_settings,
+    file_of,
+    from_environment,
+)
+from resilience_instrument.config.reload import Watch
 from resilience_instrument.errors import ConfigError
 from resilience_instrument.integrations import _patch
 from resilience_instrument.integrations._room import Runtime
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from resilience_instrument.config.model import AgentSettings
+    from resilience_instrument.config.plan import Plan
 
 
 @final
@@ -56,20 +60,54 @@ class Agent:
         self._targets: dict[str, list[_patch.Target]] = {}
         self.clock = SystemClock()
         self.registry = Registry(settings.defaults, self.clock)
+        self.registry.adopt(settings)
         self.store = Store()
         self.metrics = MetricsObserver(self.store, self.standing)
         self.port = Port(
-            self.store, settings.metrics_host, settings.metrics_ports, os.environ
+            self.store,
+            settings.metrics_host,
+            settings.metrics_ports,
+            os.environ,
+            banner=settings.banner,
         )
         self.faults = Faults(self.metrics.agent_error)
-        observers = [self.metrics, LogObserver(), SpanObserver(self.traced_below)]
+        observers: list[object] = [self.metrics, LogObserver()]
+        if settings.tracing:
+            observers.append(SpanObserver(self.traced_below))
         observer = Fanout(observers, self.faults.report)
         self.runtime = Runtime(
             self.registry, observer, self.clock, self.faults.report, self.begin
         )
         self.runtime.fast = True
-        self.metrics.agent_info(__version__, "enforce", platform.python_version())
+        self._state_mode(settings)
+        self._watch = self._watched()
         os.register_at_fork(before=self._excuse, after_in_child=self._renew)
+
+    def _state_mode(self, settings: AgentSettings) -> None:
+        mode = settings.defaults.mode
+        self.metrics.agent_info(__version__, mode, platform.python_version())
+
+    def _watched(self) -> Watch | None:
+        """Look at the configuration's file before calls, if there is one."""
+        file, settings = file_of(os.environ), self._settings
+        if file is None or not settings.reload:
+            return None
+        checksum, environ = settings.plan.checksum, dict(os.environ)
+        watch = Watch(file, checksum, environ, self._reload, self._refuse)
+        self.registry.look = watch.look
+        return watch
+
+    def _reload(self, plan: Plan) -> None:
+        """Go on by a changed file; the metrics' port stays where it is."""
+        settings = agent_settings(plan)
+        self.registry.adopt(settings)
+        self._state_mode(settings)
+        self.metrics.config_reloaded("applied")
+
+    def _refuse(self, error: Exception) -> None:
+        """Go on as before: the changed file cannot be used."""
+        self.metrics.config_reloaded("refused")
+        say(f"the changed configuration is not used: {error}")
 
     def govern(self, library: str, module: ModuleType) -> None:
         """Wrap what has to be wrapped in `library`, all of it or nothing."""
@@ -120,9 +158,13 @@ class Agent:
 
     def traced_below(self, library: str) -> bool:
         """Tell whether OpenTelemetry's instrumentation of a library is below us."""
-        return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
-            isinstance(found, _patch.GovernedFunction)
-            and isinstance(found.__wrapped__, wrapt.ObjectProxy)
+        if f"opentelemetry.instrumentation.{library}" not in sys.modules:
+            return False
+        import wrapt  # noqa: PLC0415 - the other one has loaded it
+
+        return any(
+            _patch.is_ours(found)
+            and isinstance(_patch.original_of(found), wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
             for found in [vars(target.owner).get(target.name)]
         )
@@ -157,6 +199,8 @@ class Agent:
         self._lock = allocate_lock()
         self._begun = False
         self.registry.renew_locks()
+        if self._watch is not None:
+            self._watch.renew_lock()
         self.store.renew()
         self.metrics.renew()
         self.clock.reseed()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 from typing import (
     TYPE_CHECKING,
+    Any,
     Final,
     TypeAlias,
     cast,
@@ -28,6 +29,7 @@ from resilience_instrument.outcome import Raised
 from resilience_instrument.policies.breaker import Permit, Rejection
 from resilience_instrument.policies.bulkhead import Slot, Ticket
 from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
+from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
@@ -110,10 +112,12 @@ class _Execution:
         "_call",
         "_clock",
         "_io",
+        "_judgement",
         "_now",
         "_observer",
         "_policies",
         "_retries",
+        "_sent",
         "_started",
     )
 
@@ -133,6 +137,8 @@ class _Execution:
         self._clock = clock
         self._attempts = 0
         self._retries: Retries | None = None
+        self._judgement: Judgement | None = None
+        self._sent = False
         # The time as it was last read; the happy path reads it twice.
         self._now = self._started = started
 
@@ -141,6 +147,8 @@ class _Execution:
         self._observer.call_started(self._call)
         try:
             outcome, label = await self._loop(permit)
+            if self._policies.settings.fallback is not None:
+                outcome, label = await self._stand_in(outcome, label)
         except Exception:
             # A fault of ours. The caller lets the call through and counts it.
             self._end("error", self._tick())
@@ -195,6 +203,41 @@ class _Execution:
             return self._annotated(outcome), judgement.outcome
         finally:
             del outcome
+
+    # -- the fallback -------------------------------------------------------
+
+    async def _stand_in(
+        self, outcome: Outcome, label: CallOutcome
+    ) -> tuple[Outcome, CallOutcome]:
+        """Return another answer for a call that failed, if there is one."""
+        io: Any = self._io
+        settings = self._policies.settings.fallback
+        if settings is None or not hasattr(io, "stand_in"):
+            return outcome, label
+        if label == "success":
+            io.remember(outcome, settings)
+            return outcome, label
+        if not is_wanted(self._judgement):
+            return outcome, label
+        for kind in kinds(settings):
+            safe = self._may_be_sent()
+            answer = await io.stand_in(kind, settings, outcome, may_be_sent=safe)
+            if answer is None:
+                continue
+            failed = isinstance(answer, Raised)
+            self._observer.fell_back(self._call, kind, "error" if failed else "success")
+            if not failed:
+                await io.discard(outcome)
+                self._tick()
+                return answer, "fallback"
+        self._tick()
+        return outcome, label
+
+    def _may_be_sent(self) -> bool:
+        """Tell whether sending the call once more, elsewhere, does no harm."""
+        call = self._call
+        again = call.replayable or not self._attempts
+        return again and (call.repeatable or not self._sent)
 
     # -- the gates ----------------------------------------------------------
 
@@ -333,6 +376,8 @@ class _Execution:
         self, entry: Entry, number: int, judgement: Judgement, seconds: float
     ) -> None:
         """Let every policy know how the attempt ended, then the observer."""
+        self._judgement = judgement
+        self._sent = self._sent or judgement.sent
         now, call, policies = self._now, self._call, self._policies
         permit, slot = entry
         timed_out = judgement.timeout is not None

@@ -33,6 +33,17 @@ SkipReason: TypeAlias = Literal[
 RejectingPolicy: TypeAlias = Literal["breaker", "bulkhead", "throttle", "deadline"]
 """Which policy did not let a call through."""
 
+ActingPolicy: TypeAlias = Literal[
+    "timeout", "retry", "breaker", "bulkhead", "throttle", "fallback"
+]
+"""Which policy would have done something, in observe mode."""
+
+FallbackKind: TypeAlias = Literal["cache", "static", "service", "call"]
+"""What stands in for an answer."""
+
+FallbackOutcome: TypeAlias = Literal["success", "error"]
+"""Whether a fallback gave an answer."""
+
 CallOutcome: TypeAlias = Literal[
     "success", "error", "timeout", "rejected", "cancelled", "fallback"
 ]
@@ -114,6 +125,25 @@ class Observer(Protocol):
 
     def transitioned(self, call: Call, transition: Transition) -> None:
         """Tell that a breaker changed its state during `call`."""
+        ...
+
+    def would_act(
+        self, call: Call, policy: ActingPolicy, saved: float, lost: int
+    ) -> None:
+        """Tell what `policy` would have done to a call that is only observed.
+
+        Args:
+            call: The call, which ended as if the agent were not there.
+            policy: Who would have acted.
+            saved: Seconds by which the caller would have waited less.
+            lost: 1 where the call succeeded and would have failed, else 0.
+        """
+        ...
+
+    def fell_back(
+        self, call: Call, kind: FallbackKind, outcome: FallbackOutcome
+    ) -> None:
+        """Tell that a fallback was tried, and whether it gave an answer."""
         ...
 
     def call_ended(

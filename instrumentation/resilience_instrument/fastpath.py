@@ -17,6 +17,8 @@ from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.latency import MANY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilience_instrument.call import Call
     from resilience_instrument.engine import Io
     from resilience_instrument.errors import ResilienceError
@@ -38,12 +40,15 @@ class Lane:
         policies: What governs the service.
         tally: Counts them.
         observer: Is told if a success changes the circuit.
+        look: Is told the time before each call, None where nobody wants to know.
     """
 
     __slots__ = (
         "_breaker",
         "_budget",
+        "_kept",
         "_latencies",
+        "_look",
         "_observer",
         "call",
         "plans",
@@ -52,7 +57,12 @@ class Lane:
     )
 
     def __init__(
-        self, call: Call, policies: ServicePolicies, tally: Tally, observer: Observer
+        self,
+        call: Call,
+        policies: ServicePolicies,
+        tally: Tally,
+        observer: Observer,
+        look: Callable[[float], None] | None = None,
     ) -> None:
         self.call = call
         self.policies = policies
@@ -60,6 +70,8 @@ class Lane:
         self.plans: dict[Any, Any] = {}
         """What a room found out about the timeouts that the app gives."""
         self._breaker = policies.breaker
+        self._kept = policies.base
+        self._look = look
         budget = policies.budget
         self._budget = budget if isinstance(budget, Budget) else None
         self._latencies = None
@@ -74,7 +86,9 @@ class Lane:
         generation = breaker.generation
         if not (breaker.free and policies.plain):
             return NO_WAY
-        policies.used = now
+        self._kept.used = now
+        if self._look is not None:
+            self._look(now)
         budget = self._budget
         if budget is not None and now < budget.edge:
             budget.calls += 1

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from resilience_instrument.config.model import FallbackSettings
     from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.events import FallbackKind
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.verdict import Judgement
 
@@ -35,6 +37,35 @@ class Io(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+        ...
+
+
+class FallbackIo(Io, Protocol):
+    """An `Io` that can have another answer than the service's."""
+
+    def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
+        """Keep a good answer, where one is wanted and can be kept."""
+        ...
+
+    async def stand_in(
+        self,
+        kind: FallbackKind,
+        settings: FallbackSettings,
+        outcome: Outcome,
+        *,
+        may_be_sent: bool,
+    ) -> Outcome | None:
+        """Return the answer that `kind` has for a call that ended in `outcome`.
+
+        Args:
+            kind: What stands in.
+            settings: What was configured of it.
+            outcome: What the app would get.
+            may_be_sent: Whether sending the call elsewhere does no harm.
+
+        Returns:
+            None where there is nothing to be had, an error where it failed.
+        """
         ...
 
 

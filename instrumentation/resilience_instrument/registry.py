@@ -7,30 +7,56 @@ never dropped, since it would be forgotten that the service is down.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import threading
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
+from resilience_instrument.config.match import Destination, destination
+from resilience_instrument.config.model import BulkheadSettings, Timeouts
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
 from resilience_instrument.policies.budget import budget_for
 from resilience_instrument.policies.bulkhead import Bulkhead
+from resilience_instrument.policies.fallback import Memory
 from resilience_instrument.policies.latency import Latencies
 from resilience_instrument.policies.throttle import Throttle
 from resilience_instrument.policies.timeout import shorter
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.model import BulkheadSettings, ServiceSettings
+    from resilience_instrument.config.model import (
+        AgentSettings,
+        ServiceSettings,
+    )
+    from resilience_instrument.config.plan import Plan
 
 LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
+
+NO_LIMITS: Final = Timeouts(None, None, None, None, None)
+
+
+class Shadow(NamedTuple):
+    """What a call that is only observed is played with.
+
+    Attributes:
+        policies: Circuit, budget and the rest, but no bulkhead.
+        places: The bulkhead, whose places count while the call is under way.
+    """
+
+    policies: ServicePolicies
+    places: Bulkhead | None
 
 
 @final
 class ServicePolicies:
     """The settings of one service and the state of its policies.
+
+    A call keeps the object that it began with. Objects of one service differ in
+    their settings (a health check, another library, a newer file) and share state.
 
     What is None or false is off; `plain` says that a first attempt that succeeds
     concerns breaker, budget and `latencies` only. `adaptive` has one estimate for
@@ -38,7 +64,9 @@ class ServicePolicies:
     """
 
     __slots__ = (
+        "_base",
         "_clock",
+        "_shadow",
         "adaptive",
         "breaker",
         "budget",
@@ -46,12 +74,15 @@ class ServicePolicies:
         "gated",
         "hedges",
         "latencies",
+        "memory",
         "plain",
+        "plan",
         "revises",
         "service",
         "settings",
         "throttle",
         "used",
+        "views",
     )
 
     def __init__(self, service: str, settings: ServiceSettings, clock: Clock) -> None:
@@ -59,6 +90,14 @@ class ServicePolicies:
         self._clock = clock
         self.breaker = Breaker(service, settings.breaker, clock.uniform)
         self.used = clock.monotonic()
+        self.plan: Plan | None = None
+        """The plan that the settings come from."""
+        self.views: dict[tuple[int, str], ServicePolicies] = {}
+        """The same service by other settings of the same plan."""
+        self.memory: Memory[Any] = Memory()
+        """Good answers that may stand in for others."""
+        self._base: ServicePolicies | None = None
+        self._shadow: Shadow | None = None
         self._adopt(settings, None)
 
     def reconfigure(self, settings: ServiceSettings) -> None:
@@ -67,6 +106,52 @@ class ServicePolicies:
         if settings.breaker != before.breaker:
             self.breaker.reconfigure(settings.breaker, self._clock.monotonic())
         self._adopt(settings, before)
+
+    def renewed(self, settings: ServiceSettings, plan: Plan) -> ServicePolicies:
+        """Return the same service by the settings of a newer plan, state kept."""
+        new = copy.copy(self)
+        new.plan = plan
+        new.views = {}
+        new.reconfigure(settings)
+        if self._shadow is not None:
+            policies, places = self._shadow
+            policies.reconfigure(_played(settings))
+            if settings.bulkhead != self.settings.bulkhead:
+                places = _bulkhead(settings.bulkhead)
+            new._shadow = Shadow(policies, places)  # noqa: SLF001 - its own class
+        return new
+
+    @property
+    def base(self) -> ServicePolicies:
+        """What is kept of the service, of which this may be a view."""
+        return self if self._base is None else self._base
+
+    @property
+    def shadow(self) -> Shadow:
+        """What a call that is only observed is played with. It is never shown."""
+        found = self._shadow
+        if found is None:
+            if self._base is None:
+                played = _played(self.settings)
+                policies = ServicePolicies(self.service, played, self._clock)
+                found = Shadow(policies, _bulkhead(self.settings.bulkhead))
+            else:
+                policies, places = self._base.shadow
+                found = Shadow(policies.by(_played(self.settings)), places)
+            self._shadow = found
+        return found
+
+    def by(self, settings: ServiceSettings) -> ServicePolicies:
+        """Return the same service, state and all, for calls by other settings."""
+        twin = copy.copy(self)
+        twin.views = {}
+        twin._base, twin._shadow = self, None  # noqa: SLF001 - its own class
+        shared = self.budget, self.bulkhead, self.throttle, self.gated
+        twin._adopt(settings, self.settings)  # noqa: SLF001 - its own class
+        # One budget, one bulkhead and, as it was copied, one circuit for all calls.
+        twin.budget, twin.bulkhead, twin.throttle, twin.gated = shared
+        twin.plain = twin._is_plain()  # noqa: SLF001 - its own class
+        return twin
 
     def renew_locks(self) -> None:
         """Replace every lock, in a child that was just forked."""
@@ -80,6 +165,9 @@ class ServicePolicies:
             latencies.renew_lock()
         for adaptive in self.adaptive or ():
             adaptive.renew_lock()
+        self.memory.renew_lock()
+        # What was played is forgotten: a child observes afresh.
+        self._shadow = None
 
     def _adopt(self, settings: ServiceSettings, before: ServiceSettings | None) -> None:
         """Make anew what `settings` change; the rest keeps what it knows."""
@@ -99,14 +187,20 @@ class ServicePolicies:
         self.gated = self.bulkhead is not None or self.throttle is not None
         self.hedges = settings.hedge.enabled
         self.adaptive = self._adaptive(settings)
-        self.plain = not (
-            self.gated
-            or self.hedges
-            or self.revises
-            or self.budget.settles
-            or settings.adaptive.mode == "enforce"
-        )
         self.settings = settings
+        self.plain = self._is_plain()
+
+    def _is_plain(self) -> bool:
+        """Tell whether a first attempt that succeeds is nobody else's business."""
+        settings = self.settings
+        return (
+            settings.enabled
+            and settings.mode == "enforce"
+            and settings.fallback is None
+            and settings.idempotency_key is None
+            and settings.adaptive.mode != "enforce"
+            and not (self.gated or self.hedges or self.revises or self.budget.settles)
+        )
 
     def _adaptive(
         self, settings: ServiceSettings
@@ -136,7 +230,17 @@ class Registry:
         limit: How many services are kept.
     """
 
-    __slots__ = ("_caches", "_clock", "_limit", "_lock", "_services", "settings")
+    __slots__ = (
+        "_caches",
+        "_clock",
+        "_destinations",
+        "_limit",
+        "_lock",
+        "_services",
+        "_whole",
+        "look",
+        "settings",
+    )
 
     def __init__(
         self, settings: ServiceSettings, clock: Clock, limit: int = LIMIT
@@ -147,33 +251,144 @@ class Registry:
         self._lock = threading.Lock()
         self._services: dict[Hashable, ServicePolicies] = {}
         self._caches: list[dict[Any, Any]] = []
+        self._whole: AgentSettings | None = None
+        self._destinations: dict[str, Destination] = {}
+        self.look: Callable[[float], None] = _look_away
+        """Is told the time before each call, to see whether the file has changed."""
 
-    def policies(
+    def adopt(self, whole: AgentSettings) -> None:
+        """Let these settings hold from the next call on; circuits are kept."""
+        self.settings = whole.defaults
+        self._whole = whole
+        self._empty_caches()
+
+    def policies(  # noqa: PLR0913 - what a room knows about a call
         self,
         service: str,
         route: Hashable = None,
         settings: ServiceSettings | None = None,
+        *,
+        to: Destination | None = None,
+        library: str = "",
+        upload: bool = False,
     ) -> ServicePolicies:
-        """Return the policies of `service`, made at the first call.
+        """Return the policies of a call, made at the first one to its service.
 
         Args:
-            service: The name of the service.
+            service: The name of the service, where none is configured.
             route: How it is reached, such as a proxy. A dead proxy must not open
                 the circuit of the service behind it.
-            settings: What governs it, None for the registry's own settings.
+            settings: What governs it where there is no plan.
+            to: Where the call goes; without it, `service` is read as a URL.
+            library: The library through which it goes.
+            upload: Whether its body makes it an upload.
         """
+        now = self._clock.monotonic()
+        self.look(now)
+        whole = self._whole
+        if whole is None:
+            return self._state(service, route, settings or self.settings, None)
+        plan = whole.plan
+        match = plan.find(to or self._destination(service), upload=upload)
+        service = match.service or service
+        found = self._state(service, route, match.settings, plan)
+        if found.plan is not plan:
+            found = self._renewed(found, (service, route), match.settings, plan)
+        found.used = now
+        if match.own is found.settings and not (whole.left_out or whole.disabled):
+            return found
+        return self._view(found, match.own, library, whole)
+
+    def is_upload(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request with these headers sends a large body."""
+        whole = self._whole
+        if whole is None:
+            return False
+        length = headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+        return whole.plan.rules.is_upload(size, headers.get("Content-Type", ""))
+
+    def _state(
+        self,
+        service: str,
+        route: Hashable,
+        settings: ServiceSettings,
+        plan: Plan | None,
+    ) -> ServicePolicies:
+        """Return what is kept of a service."""
         key = (service, route)
         found = self._services.get(key)
         if found is None:
             with self._lock:
-                found = self._services.get(key) or self._make_locked(
-                    service, key, settings or self.settings
-                )
+                found = self._services.get(key)
+                if found is None:
+                    found = self._make_locked(service, key, settings)
+                    found.plan = plan
+        return found
+
+    def _renewed(
+        self,
+        old: ServicePolicies,
+        key: Hashable,
+        settings: ServiceSettings,
+        plan: Plan,
+    ) -> ServicePolicies:
+        """Return a service by the settings of a new plan, its circuit kept."""
+        with self._lock:
+            current = self._services.get(key, old)
+            newest = self._whole is not None and self._whole.plan is plan
+            if current.plan is plan or not newest:
+                # Somebody else was faster, or there is a newer plan by now.
+                return current
+            new = current.renewed(settings, plan)
+            if key in self._services:
+                self._services[key] = new
+        return new
+
+    def _view(
+        self,
+        found: ServicePolicies,
+        settings: ServiceSettings,
+        library: str,
+        whole: AgentSettings,
+    ) -> ServicePolicies:
+        """Return the same service by other settings, made once."""
+        # The plan keeps its settings, so that an identity stays one.
+        key = (id(settings), library)
+        view = found.views.get(key)
+        if view is None:
+            left_out = {policy for name, policy in whole.left_out if name == library}
+            if library in whole.disabled:
+                settings = dataclasses.replace(settings, enabled=False)
+            view = found.by(_without(settings, left_out))
+            if "breaker" in left_out:
+                breaker = dataclasses.replace(settings.breaker, mode="disabled")
+                view.breaker = Breaker(found.service, breaker, self._clock.uniform)
+            view = found.views.setdefault(key, view)
+        return view
+
+    def _destination(self, service: str) -> Destination:
+        """Return where a service is, by the name that a room gave it."""
+        found = self._destinations.get(service)
+        if found is None:
+            if len(self._destinations) >= self._limit:
+                self._destinations.clear()
+            try:
+                found = destination(service)
+            except ValueError:
+                # A name that leads nowhere; no pattern fits it.
+                found = Destination("", service)
+            self._destinations[service] = found
         return found
 
     def known(self) -> list[ServicePolicies]:
         """Return the policies of every service that is kept at this moment."""
         return list(self._services.values())
+
+    @property
+    def watcher(self) -> Callable[[float], None] | None:
+        """Who looks whether the file has changed, None if nobody does."""
+        return None if self.look is _look_away else self.look
 
     def cache(self) -> dict[Any, Any]:
         """Return a dictionary that is emptied whenever what is kept here changes.
@@ -185,8 +400,11 @@ class Registry:
         return made
 
     def keeps(self, policies: ServicePolicies, route: Hashable = None) -> bool:
-        """Tell whether these policies are the ones that hold for their service."""
-        return self._services.get((policies.service, route)) is policies
+        """Tell whether these policies are among those that hold for their service."""
+        found = self._services.get((policies.service, route))
+        if found is None or policies.base is not found:
+            return False
+        return self._whole is None or found.plan is self._whole.plan
 
     def reload(self, settings: ServiceSettings) -> None:
         """Go on by other settings, for known services and new ones.
@@ -206,6 +424,7 @@ class Registry:
         self._lock = threading.Lock()
         for policies in self._services.values():
             policies.renew_locks()
+            policies.views = {}
         self._empty_caches()
 
     def _empty_caches(self) -> None:
@@ -234,3 +453,27 @@ class Registry:
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
         self._empty_caches()
+
+
+def _look_away(now: float) -> None:
+    """Do nothing: there is no file."""
+
+
+def _played(settings: ServiceSettings) -> ServiceSettings:
+    """Return the settings by which a call that is only observed is played."""
+    bulkhead = BulkheadSettings()
+    return dataclasses.replace(
+        settings, mode="enforce", bulkhead=bulkhead, fallback=None
+    )
+
+
+def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
+    """Return settings by which the given policies do nothing."""
+    if "timeout" in policies:
+        settings = dataclasses.replace(settings, timeout=NO_LIMITS)
+    if "retry" in policies:
+        once = dataclasses.replace(settings.retry, max_attempts=1)
+        settings = dataclasses.replace(settings, retry=once)
+    if "fallback" in policies:
+        settings = dataclasses.replace(settings, fallback=None)
+    return settings

@@ -1,4 +1,7 @@
-"""Scenarios 16 to 19: other agents in the same process, in both orders."""
+"""Scenarios 16 to 19: other agents in the same process, in both orders.
+
+No coverage is measured in them: what it writes at the end would be traced.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from agent.processes import (
     GOVERNED,
     Done,
     Service,
-    environment,
+    bare,
     free_port,
     governed,
     run,
@@ -49,7 +52,7 @@ QUIET = {
 
 def quick(**variables: str) -> dict[str, str]:
     """Return an environment with short pauses and a port that is free."""
-    return environment(
+    return bare(
         RESILIENCE_METRICS_PORT=str(free_port()),
         RESILIENCE_RETRY_BASE_DELAY="0.01",
         **variables,
@@ -115,6 +118,8 @@ instrumentors = {"requests": RequestsInstrumentor, "httpx": HTTPXClientInstrumen
 instrumentor = instrumentors[library]()
 if mode != "alone":
     instrumentor.instrument()
+if mode == "below":
+    import resilience_instrument.auto
 if mode == "uninstrumented":
     instrumentor.uninstrument()
 get = {"requests": requests.get, "httpx": httpx.get}[library]
@@ -132,7 +137,8 @@ print(json.dumps({"status": status, "spans": [
 def traced(library: str, mode: str, *statuses: int) -> tuple[dict[str, Any], list[str]]:
     """Make a call below the app's span; return its spans and the headers sent."""
     with Service(*statuses) as service:
-        done: Done = governed(
+        start = run if mode == "below" else governed
+        done: Done = start(
             "python", "-c", TRACED, library, service.url, mode, env=quick()
         )
     assert (0, "") == (done.code, done.err)
@@ -143,7 +149,7 @@ def traced(library: str, mode: str, *statuses: int) -> tuple[dict[str, Any], lis
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
-@pytest.mark.parametrize("mode", ["alone", "instrumented"])
+@pytest.mark.parametrize("mode", ["alone", "instrumented", "below"])
 def test_17_three_attempts_are_three_client_spans_with_one_parent(
     library: str, mode: str
 ) -> None:
@@ -159,9 +165,10 @@ def test_17_three_attempts_are_three_client_spans_with_one_parent(
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_17_an_uneventful_call_has_no_second_span(library: str) -> None:
+@pytest.mark.parametrize("mode", ["instrumented", "below"])
+def test_17_an_uneventful_call_has_no_second_span(library: str, mode: str) -> None:
     """Where another instrumentation made its span there is nothing to add."""
-    found, parents = traced(library, "instrumented", 200)
+    found, parents = traced(library, mode, 200)
 
     assert ["CLIENT", "INTERNAL"] == [span["kind"] for span in found["spans"]]
     assert "app" == found["spans"][-1]["name"]
@@ -206,7 +213,7 @@ def test_19_an_exporter_with_a_dead_collector_is_not_governed(
     service: Service, port: int
 ) -> None:
     """No circuit, no retry and no metric for it, only for the app's own call."""
-    env = environment(RESILIENCE_METRICS_PORT=str(port))
+    env = bare(RESILIENCE_METRICS_PORT=str(port))
 
     done = governed("python", "-c", EXPORTS, service.url, str(port), env=env)
 
@@ -218,7 +225,7 @@ def test_19_where_only_variables_ask_for_spans_we_set_them_up(
 ) -> None:
     """To the console, say, without a line in the app. What lacks is told."""
     code = f"import requests; print(requests.get({service.url!r}).status_code)"
-    env = environment(RESILIENCE_METRICS_PORT=str(port), OTEL_TRACES_EXPORTER="console")
+    env = bare(RESILIENCE_METRICS_PORT=str(port), OTEL_TRACES_EXPORTER="console")
 
     done = governed("python", "-c", code, env=env)
     lacking = governed(
@@ -236,7 +243,7 @@ def test_19_a_collector_that_is_not_there_delays_no_exit(
 ) -> None:
     """What we set up ends with the app."""
     code = f"import requests, time; requests.get({service.url!r}); print(time.time())"
-    env = environment(
+    env = bare(
         RESILIENCE_METRICS_PORT=str(port),
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
     )

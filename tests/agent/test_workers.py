@@ -1,4 +1,7 @@
-"""Scenarios 20 to 26: workers of every kind, and one port for all of them."""
+"""Scenarios 20 to 26: workers of every kind, and one port for all of them.
+
+No coverage is measured in them: it would write to a database that is governed too.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,6 @@ from agent.processes import (
     Running,
     Service,
     bare,
-    environment,
     free_port,
     get,
     governed,
@@ -106,7 +108,6 @@ def site(
     service: Service,
     *command: str,
     app: str = WSGI,
-    measured: bool = True,
     **variables: str,
 ) -> Iterator[Site]:
     """Have a web server run under the launcher while the block runs."""
@@ -114,7 +115,7 @@ def site(
     (tmp_path / "wsgi.py").write_text(app)
     runs = tmp_path / "runs"
     runs.mkdir()
-    env = (environment if measured else bare)(
+    env = bare(
         SERVICE=service.url.rstrip("/"),
         PYTHONUNBUFFERED="1",
         RESILIENCE_METRICS_PORT=str(metrics),
@@ -171,7 +172,7 @@ def test_20_totals_are_exact_when_the_serving_worker_is_killed_under_load(
     tmp_path: Path, service: Service
 ) -> None:
     """2,000 requests, the leader killed between them: never less, exact at the end."""
-    with site(tmp_path, service, *GUNICORN, "-w", "4", measured=False) as found:
+    with site(tmp_path, service, *GUNICORN, "-w", "4") as found:
         found.ask(1000)
         before = found.total()
         os.kill(found.serving(), signal.SIGKILL)
@@ -187,7 +188,7 @@ def test_20_after_many_recycles_the_totals_are_exact_and_the_files_few(
 ) -> None:
     """200 workers come and go: what they counted stays, their files do not."""
     options = ("-w", "3", "--preload", "--max-requests", "2")
-    with site(tmp_path, service, *GUNICORN, *options, measured=False) as found:
+    with site(tmp_path, service, *GUNICORN, *options) as found:
         workers: collections.Counter[int] = collections.Counter()
         while len(workers) < 200:
             workers += found.ask(60, workers=4)
@@ -416,7 +417,7 @@ def test_24_tasks_of_celery_are_counted(tmp_path: Path, service: Service) -> Non
     folder, metrics = tmp_path / "queue", free_port()
     folder.mkdir()
     (tmp_path / "tasks.py").write_text(CELERY)
-    env = environment(
+    env = bare(
         SERVICE=service.url.rstrip("/"),
         FOLDER=str(folder),
         RESILIENCE_METRICS_PORT=str(metrics),
@@ -447,10 +448,10 @@ def test_24_tasks_of_celery_are_counted(tmp_path: Path, service: Service) -> Non
 POOLS = """\
 import multiprocessing, pickle, sqlite3, sys
 import requests
-from resilience_instrument.integrations._patch import GovernedFunction
+from resilience_instrument.integrations._patch import is_ours
 
 def call(url):
-    governed = isinstance(vars(requests.Session)["send"], GovernedFunction)
+    governed = is_ours(vars(requests.Session)["send"])
     return governed, requests.get(url).status_code
 
 if __name__ == "__main__":
@@ -477,9 +478,7 @@ def test_25_pools_are_governed_however_they_start(
 ) -> None:
     """Their calls are counted, and what is wrapped can be pickled."""
     (tmp_path / "mp.py").write_text(POOLS)
-    env = environment(
-        RESILIENCE_METRICS_PORT=str(port), RESILIENCE_RUN_DIR=str(tmp_path)
-    )
+    env = bare(RESILIENCE_METRICS_PORT=str(port), RESILIENCE_RUN_DIR=str(tmp_path))
 
     done = governed(
         "python", tmp_path / "mp.py", method, service.url, str(port), env=env

@@ -6,7 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -241,3 +241,40 @@ def test_a_sitecustomize_without_the_agent_does_nothing(tmp_path: Path) -> None:
     del environ[activation.ACTIVE]
 
     assert ("False\n", "") == python(environ, "-c", IS_ACTIVE)
+
+
+@pytest.mark.parametrize("child", [True, False])
+def test_the_first_process_tidies_up_and_no_child_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, child: bool
+) -> None:
+    """A forked child has inherited the step, and must leave it alone."""
+    steps: list[Any] = []
+    monkeypatch.setattr("atexit.register", steps.append)
+    monkeypatch.setattr(hooks, "install", lambda: True)
+    monkeypatch.setenv("RESILIENCE_RUN_ID", activation.run_id())
+    monkeypatch.setenv("RESILIENCE_RUN_DIR", str(tmp_path))
+    monkeypatch.delenv("RESILIENCE_ENABLED", raising=False)
+    left = tmp_path / f"{activation.run_id()}-v1"
+    left.mkdir()
+    carrier.install()
+    (step,) = steps
+    if child:
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    step()
+
+    assert child == left.exists()
+
+
+def test_a_process_that_is_not_the_first_leaves_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command goes on without it."""
+    steps: list[Any] = []
+    monkeypatch.setattr("atexit.register", steps.append)
+    monkeypatch.setattr(hooks, "install", lambda: True)
+    monkeypatch.setenv("RESILIENCE_RUN_ID", "1-2")
+
+    carrier.install()
+
+    assert [] == steps

@@ -139,3 +139,19 @@ def test_programs_that_shut_everything_out_are_known(tmp_path: Path) -> None:
     assert diagnosis.MANUAL in diagnosis.of_program(str(pex))[0]
     assert [] == diagnosis.of_program(str(plain))
     assert "cannot be read" in diagnosis.of_program(str(tmp_path / "missing"))[0]
+
+
+def test_a_python_without_site_is_named(
+    launched: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing reaches it; one line of its own does."""
+
+    class Flags:
+        no_site = 1
+        ignore_environment = 0
+
+    monkeypatch.setattr(sys, "flags", Flags)
+
+    (reason,) = diagnosis.of_process(launched)
+
+    assert diagnosis.MANUAL in reason

@@ -173,3 +173,47 @@ def test_an_interrupted_launcher_ends_as_a_shell_does(
     monkeypatch.setattr(launcher, "find", interrupted)
 
     assert 130 == launcher.main(["sh"])
+
+
+@pytest.mark.parametrize("words", [["--config", "r.toml"], ["--config=r.toml"]])
+def test_a_configuration_is_named_for_every_process_below(
+    became: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    """By its whole path, wherever they work."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(Became):
+        launcher.main([*words, "sh", "-c", "exit"])
+
+    assert str(tmp_path / "r.toml") == os.environ["RESILIENCE_CONFIG"]
+    assert ["sh", "-c", "exit"] == became["arguments"]
+
+
+@pytest.mark.usefixtures("became")
+def test_auto_means_the_file_beside_the_app_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else there is no configuration, and that is no mistake."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(Became):
+        launcher.main(["--config", "auto", "sh"])
+    assert "RESILIENCE_CONFIG" not in os.environ
+    (tmp_path / "resilience.toml").touch()
+    with pytest.raises(Became):
+        launcher.main(["--config", "auto", "sh"])
+
+    assert str(tmp_path / "resilience.toml") == os.environ["RESILIENCE_CONFIG"]
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--config="], ["--config", ""]])
+def test_a_configuration_without_a_name_is_wrong_use(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is started."""
+    assert launcher.WRONG_USE == launcher.main(words)
+    said = "resilience-instrument: --config needs a file, or auto\n"
+    assert said == capsys.readouterr().err

@@ -188,7 +188,7 @@ class Postgres(Server):
             "max_prepared_transactions": 10,
             "log_statement": "all",
             "log_connections": "on",
-            "deadlock_timeout": "200ms",
+            "deadlock_timeout": "700ms",
             "shared_buffers": "32MB",
             "synchronous_commit": "on",
         }

@@ -134,6 +134,12 @@ def failure(act: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, fl
 class Heart:
     """Beats every 20 ms in a thread of its own, and knows its longest pause."""
 
+    def calm(self) -> float:
+        """Return the longest pause that it has on this machine with nothing to do."""
+        with Heart() as idle:
+            time.sleep(0.5)
+        return idle.longest
+
     def __enter__(self) -> Self:
         self.longest = 0.0
         self._stop = threading.Event()
@@ -288,12 +294,14 @@ def test_a_frozen_server_ends_a_statement_and_stops_nobody_else(
     driver.execute(connection, "SELECT 1")
     proxy.mode = "frozen"
 
+    calm = Heart().calm()
     with Heart() as heart:
         error, seconds = failure(driver.execute, connection, "SELECT 1")
 
     assert isinstance(error, driver.any_error)
     assert seconds < 3.2
-    assert heart.longest < 0.2
+    # A machine that is busy with other things makes pauses of its own.
+    assert heart.longest < 0.2 + 4 * calm
     assert driver.pings_first or "timeout" == inside.told.outcomes[-1]
     assert [] == inside.told.retries
     proxy.mode = "pass"
@@ -382,6 +390,7 @@ class Rival:
     def __init__(self, driver: Driver, server: Any) -> None:
         plain = "psycopg2" if driver.server == "postgresql" else "pymysql"
         self.driver = DRIVERS[plain]()
+        self.port = server.port
         self.connection = self.driver.open(server.port)
         self.driver.begin(self.connection)
         if driver.server == "postgresql":
@@ -391,14 +400,30 @@ class Rival:
         """Run a statement."""
         self.driver.execute(self.connection, sql)
 
-    def clash(self, table: str, after: float = 0.1) -> threading.Thread:
+    def _wait_for_somebody(self) -> None:
+        """Wait until somebody waits for what this session holds."""
+        waiting = {
+            "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
+            "mysql": "SELECT count(*) FROM information_schema.innodb_trx"
+            " WHERE trx_state = 'LOCK WAIT'",
+        }[self.driver.server]
+        observer = self.driver.open(self.port)
+        self.driver.autocommit(observer)
+        for _ in range(200):
+            if self.driver.execute(observer, waiting)[0][0]:
+                break
+            # Not oftener: InnoDB keeps what it shows here for 0.1 s.
+            time.sleep(0.11 if self.driver.server == "mysql" else 0.01)
+        self.driver.close(observer)
+
+    def clash(self, table: str) -> threading.Thread:
         """Take row 2 at once and row 1 a little later, when somebody has it."""
         # InnoDB gives up whoever has changed less.
         self.run(f"UPDATE {table} SET n = n + 100 WHERE id BETWEEN 10 AND 60")
         self.run(f"UPDATE {table} SET n = n + 100 WHERE id = 2")
 
         def collide() -> None:
-            time.sleep(after)
+            self._wait_for_somebody()
             self.run(f"UPDATE {table} SET n = n + 100 WHERE id = 1")
             self.driver.commit(self.connection)
             self.driver.close(self.connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 import sys
 import threading
@@ -18,7 +19,9 @@ import sqlalchemy as sa
 from psycopg2 import sql
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from db.harness import DRIVERS
 from resilience_instrument.integrations import _dbapi, _watchdog
+from resilience_instrument.integrations import aiomysql as aiomysql_room
 from resilience_instrument.integrations import psycopg2 as psycopg2_room
 from resilience_instrument.integrations import sqlite3 as sqlite3_room
 from resilience_instrument.policies.breaker import Permit
@@ -297,8 +300,7 @@ def test_psycopg2_goes_on_where_it_cannot_be_described(
     inside = govern("psycopg2")
     where: dict[str, Any] = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
     connection = psycopg2.connect(**where, dbname="postgres")
-    own: Any = type(connection).__mro__[1]
-    del own._resilience_own
+    del psycopg2_room._Connection._resilience_own
     try:
         cursor = connection.cursor()
         del vars(connection)["_resilience_own"]
@@ -376,7 +378,11 @@ def test_a_slot_that_is_armed_while_the_thread_ends_is_watched(
     monkeypatch.setattr(_watchdog, "IDLE", 0)
     dog = _watchdog.Watchdog(lambda *_: None)
     started: list[Any] = []
-    monkeypatch.setattr(_watchdog.Watchdog, "_start", started.append)
+
+    def start(self: _watchdog.Watchdog) -> None:
+        started.append(self)
+
+    monkeypatch.setattr(_watchdog.Watchdog, "_start", start)
     dog._armed[1] = _watchdog.Slot(time.monotonic() + 60, lambda _: None)
 
     dog._watch(threading.Lock())
@@ -403,3 +409,158 @@ def test_a_slot_that_was_disarmed_meanwhile_is_not_struck() -> None:
     dog._look(Meanwhile())  # type: ignore[arg-type]
 
     assert [] == struck
+
+
+# -- corners of single drivers --------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_without_a_limit_a_statement_has_none(
+    govern: Govern, request: pytest.FixtureRequest, name: str
+) -> None:
+    """Where nobody limits anything, nothing is given to the driver."""
+    driver = DRIVERS[name]()
+    server = "postgres" if driver.server == "postgresql" else "mariadb"
+    port = request.getfixturevalue(server).port
+    inside = govern(driver.library)
+    registry = inside.runtime.registry
+    timeout = dataclasses.replace(registry.settings.timeout, read=None)
+    registry.settings = dataclasses.replace(registry.settings, timeout=timeout)
+
+    rows = driver.execute(driver.open(port), "SELECT 5")
+    driver.finish()
+
+    assert 5 == rows[0][0]
+    assert [] == inside.faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pymysql", "mysql.connector"])
+def test_a_read_timeout_of_the_app_stays(
+    govern: Govern, mariadb: MariaDB, name: str
+) -> None:
+    """It holds for what we would not limit, too."""
+    driver = DRIVERS[name]()
+    inside = govern(driver.library)
+    connection = driver.open(mariadb.port, read_timeout=5)
+
+    driver.execute(connection, "CREATE TEMPORARY TABLE t (a int)")
+    kept = connection._read_timeout
+    driver.finish()
+
+    assert 5 == kept
+    assert not inside.told.calls[-1].unbounded
+
+
+def test_a_connect_of_pymysql_that_cannot_be_described_is_tried(
+    govern: Govern,
+) -> None:
+    """Its own error is what the app sees."""
+    inside = govern("pymysql")
+    connection = pymysql.connect(**MYSQL, port=1, defer_connect=True)
+    connection.port = "none"
+
+    with pytest.raises(Exception, match=r"none|not known|resolve|Servname"):
+        connection.connect()
+
+    assert ["describe"] == [where for where, _ in inside.faults]
+    inside.faults.clear()
+
+
+def test_a_connection_of_aiomysql_without_a_socket_has_nothing_to_abort() -> None:
+    """It is closed already."""
+    query = aiomysql_room._Query(int, (), {})
+    query.connection = type("Closed", (), {"_writer": None})()
+
+    query._strike()
+
+    assert query.late
+
+
+def test_a_dsn_that_reaches_the_driver_is_refused_by_it(govern: Govern) -> None:
+    """Below `connect` nobody has looked at it."""
+    inside = govern("psycopg2")
+
+    with pytest.raises(psycopg2.Error):
+        psycopg2._connect("this is = = none")
+
+    assert [] == inside.told.calls
+    assert [] == inside.faults
+
+
+def test_a_governed_cursor_on_a_plain_connection_works(
+    govern: Govern, postgres: Postgres
+) -> None:
+    """An app may make one of the class that it found."""
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+    plain = psycopg2.connect(**where, dbname="postgres")
+    inside = govern("psycopg2")
+    governed = psycopg2.connect(**where, dbname="postgres")
+
+    cursor = type(governed.cursor())(plain)
+    cursor.execute("SELECT 5")
+    rows = cursor.fetchall()
+    for connection in (plain, governed):
+        connection.close()
+
+    assert [(5,)] == rows
+    assert ["CONNECT"] == [call.endpoint for call in inside.told.calls]
+
+
+def test_what_fails_around_a_broken_engine_fails_the_same(govern: Govern) -> None:
+    """An awaited try that is made without the engine hands on its error."""
+    inside = govern("sqlite3")
+    link = links_of(inside).find("", 0, "a")
+    call = link.plain("SELECT t", unbounded=False)
+
+    async def fail(_: float | None) -> Any:
+        raise KeyError
+
+    io = _dbapi.AsyncConnectIo(link, call, fail)  # type: ignore[arg-type]
+    outcome: Any = asyncio.run(io.untouched())
+
+    assert isinstance(outcome.error, KeyError)
+
+
+def test_a_circuit_that_opens_at_that_moment_hears_no_more(govern: Govern) -> None:
+    """Between the question and the answer somebody else opened it."""
+    inside = govern("sqlite3")
+
+    class Breaker:
+        """Closed when it is looked at, open when it is asked."""
+
+        def state(self, _: float) -> str:
+            """Say that it is closed."""
+            return "closed"
+
+        def acquire(self, _: float) -> tuple[None, None]:
+            """Refuse."""
+            return None, None
+
+    policies = type("Policies", (), {"breaker": Breaker()})()
+    link = type("Link", (), {"policies": policies, "runtime": inside.runtime})()
+    call = links_of(inside).find("", 0, "a").plain("SELECT t", unbounded=False)
+
+    _dbapi._bear_witness(link, call, _dbapi.troubled("x"), 0.0)
+
+    assert [] == inside.told.of("transitioned")
+
+
+def test_a_connection_of_asyncpg_from_before_is_left_alone(
+    govern: Govern, postgres: Postgres
+) -> None:
+    """Nothing is known of it: no limit, no name."""
+    where: dict[str, Any] = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+
+    async def main() -> tuple[Any, Governed]:
+        connection = await asyncpg.connect(**where, database="postgres")
+        inside = govern("asyncpg")
+        found = await (await connection.prepare("SELECT 5")).fetchval()
+        await connection.close()
+        return found, inside
+
+    found, inside = asyncio.run(main())
+
+    assert 5 == found
+    assert [] == inside.told.calls

@@ -50,6 +50,7 @@ def test_statements_are_counted_by_their_names(inside: Governed) -> None:
     connection.rollback()
     connection.rollback()
     cursor.executescript("SELECT 1; SELECT 2")
+    connection.executescript("SELECT 1")
     rows = cursor.execute("SELECT a FROM t").fetchall()
     connection.close()
 
@@ -63,6 +64,7 @@ def test_statements_are_counted_by_their_names(inside: Governed) -> None:
         "DELETE t",
         "ROLLBACK",
         "BATCH SELECT SELECT",
+        "BATCH SELECT",
         "SELECT t",
     ] == endpoints(inside)
     assert {"sqlite::memory:"} == {call.service for call in inside.told.calls}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
 
-from resilience_instrument.signals.faults import Faults, say
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+from resilience_instrument.signals.faults import Faults, debug, say
 
 
 def test_a_place_is_said_once_and_counted_each_time(
@@ -33,3 +32,19 @@ def test_without_stderr_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stderr", None)
 
     say("nobody hears this")
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", 1), ("0", 0), ("", 0)])
+def test_who_debugs_is_told_more(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    value: str,
+    expected: int,
+) -> None:
+    """With the process that says it; nobody else hears it."""
+    monkeypatch.setenv("RESILIENCE_DEBUG", value)
+
+    debug("here")
+
+    said = capsys.readouterr().err
+    assert expected == said.count(f"debug: process {os.getpid()}: here\n")

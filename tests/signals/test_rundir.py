@@ -104,9 +104,10 @@ def test_the_first_process_removes_it_unless_somebody_counts_there(
     assert another.exists()
 
     other.leave_to_parent()
+    (tmp_path / "1-2-v1").mkdir()
     rundir.remove_run(environ)
 
-    assert [] == list(tmp_path.iterdir())
+    assert ["1-2-v1"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_what_commands_left_is_swept_when_it_is_old_and_nobodys(
@@ -164,3 +165,14 @@ def test_files_that_vanish_are_no_fault(tmp_path: Path) -> None:
     assert not rundir._is_locked(str(tmp_path / "gone"))
     rundir._remove(str(tmp_path / "gone"))
     assert [] == list(rundir._runs(str(tmp_path / "gone")))
+
+
+def test_a_descriptor_that_somebody_closed_is_no_fault(environ: dict[str, str]) -> None:
+    """Daemons close all that they have."""
+    found = opened(environ)
+    found.join()
+    os.close(found._held[0])
+
+    found.leave_to_parent()
+
+    assert [] == found._held

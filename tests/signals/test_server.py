@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import socket
 import threading
@@ -180,3 +181,32 @@ def test_a_closed_server_is_gone() -> None:
 
     with pytest.raises(urllib.error.URLError):
         get(url)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("x-gzip", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_a_body_is_compressed_for_who_takes_it(
+    running: server.Server, accept: str, *, expected: bool
+) -> None:
+    """And only then; what comes out is what went in."""
+    request = urllib.request.Request(running.url, headers={"Accept-Encoding": accept})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        body, coding = answer.read(), answer.headers["Content-Encoding"]
+
+    assert expected == (coding == "gzip")
+    assert (gzip.decompress(body) if expected else body).startswith(b"accept:")
+
+
+def test_a_port_that_cannot_be_had_serves_nothing(running: server.Server) -> None:
+    """There is no server, and nothing is raised."""
+    assert server.start("127.0.0.1", [port(running)], render) is None

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dis
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from resilience_instrument.signals import catalog
+from resilience_instrument.signals import catalog, ledger
+from resilience_instrument.signals import store as store_module
 from resilience_instrument.signals.layout import LAYOUTS, Layout
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Block, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 
 def add(block: Block, index: int, times: int) -> None:
@@ -100,3 +107,58 @@ def test_nothing_can_come_between_reading_and_writing() -> None:
     between = names[start : names.index("STORE_SUBSCR")]
 
     assert not [n for n in between if "CALL" in n or "JUMP" in n or n == "RESUME"]
+
+
+def test_what_was_counted_moves_along(tmp_path: Path) -> None:
+    """When the numbers get a place where others can read them, none is lost."""
+    store = Store()
+    block = store.endpoint("api", "/")
+    block.counts[0], block.sums[0] = 3, 0.5
+    path = tmp_path / "cells"
+    path.touch()
+
+    store.settle(ledger.Ledger(str(path)).allocate)
+    block.counts[0] += 1
+
+    found = {record.labels: record for record in ledger.read(str(path))}
+    assert (4, 0.5) == (found["api", "/"].counts[0], found["api", "/"].sums[0])
+
+
+def test_two_that_ask_at_once_get_the_same_block() -> None:
+    """Who waited for the lock finds what the other one made."""
+    store = Store()
+    with ThreadPoolExecutor(8) as pool:
+        blocks = list(pool.map(lambda _: store.block(SERVICE, "api"), range(200)))
+
+    assert {id(blocks[0])} == {id(block) for block in blocks}
+
+
+def test_endpoints_of_all_services_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit they are `other` of their service."""
+    monkeypatch.setattr(store_module, "ENDPOINTS", 1)
+    store = Store()
+
+    store.endpoint("api", "/a")
+
+    assert ("api", OTHER) == store.endpoint("api", "/b").labels
+
+
+def test_who_waited_for_the_lock_finds_the_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second look, under the lock, sees what the first could not."""
+    store = Store()
+    made = store.block(SERVICE, "api")
+
+    class Late(dict[object, object]):
+        """Answers the first question as if the other thread were not done."""
+
+        asked = 0
+
+        def get(self, key: object, default: object = None) -> object:
+            self.asked += 1
+            return default if self.asked == 1 else super().get(key, default)
+
+    monkeypatch.setattr(store, "_blocks", Late(store._blocks))
+
+    assert made is store.block(SERVICE, "api")

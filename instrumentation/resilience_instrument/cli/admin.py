@@ -1,26 +1,35 @@
 """`resilience`, the command for whoever runs governed apps.
 
-Each subcommand is one function that prints and returns an exit code. Nothing
-here is loaded in a governed process.
+Each subcommand is a module with a function `add_to`, which adds its parser and
+sets the function that runs it: it takes the options, prints, and returns an exit
+code. Nothing here is loaded in a governed process.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
-import platform
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from resilience_instrument import __version__
 from resilience_instrument.bundle import cli as bundle
-from resilience_instrument.config.load import from_environment
-from resilience_instrument.errors import ConfigError
-from resilience_instrument.integrations.catalog import LIBRARIES
+from resilience_instrument.cli import check, doctor, report, schema, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no other name
+
+COMMANDS: Final[tuple[Callable[[Commands], None], ...]] = (
+    check.add_to,
+    show.add_to,
+    doctor.add_to,
+    report.add_to,
+    schema.add_to,
+    bundle.add_to,
+)
+"""Every subcommand, in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,41 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    checkup = commands.add_parser(
-        "doctor", help="say what would be governed here, and whether settings hold"
-    )
-    checkup.set_defaults(run=lambda _: doctor())
-    bundle.add_to(commands)
-    parsed = parser.parse_args(arguments)
-    code: int = parsed.run(parsed)
-    return code
-
-
-def doctor() -> int:
-    """Say what the agent would do in this environment; 1 if it would do nothing."""
-    print(f"resilience-instrument {__version__} on Python {platform.python_version()}")
-    print(f"environment: {sys.prefix}")
+    for add_to in COMMANDS:
+        add_to(commands)
+    options = parser.parse_args(arguments)
     try:
-        settings = from_environment(os.environ)
-    except ConfigError as error:
-        print(f"settings: cannot be used, apps would run ungoverned: {error}")
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    print("settings: good")
-    for library in sorted(LIBRARIES):
-        print(f"{library}: {_standing(library, settings.disabled)}")
-    ports = settings.metrics_ports
-    where = f"{settings.metrics_host}, port {ports[0]}-{ports[-1]}" if ports else "off"
-    print(f"metrics: {where}")
-    return 0
-
-
-def _standing(library: str, disabled: frozenset[str]) -> str:
-    if library in disabled:
-        return "disabled by RESILIENCE_DISABLE"
-    try:
-        version = importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        if library.partition(".")[0] not in sys.stdlib_module_names:
-            return "not installed here"
-        version = "part of Python"
-    return f"{version}, would be governed"
+    return code

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 USAGE = """\
-usage: resilience-instrument [--help] [--version] [--doctor] COMMAND [ARGUMENT ...]
+usage: resilience-instrument [OPTION] COMMAND [ARGUMENT ...]
 
 Runs COMMAND, and every Python that it starts, with timeouts, safe retries and
 circuit breakers around its calls. Settings are RESILIENCE_* environment variables.
@@ -26,10 +26,11 @@ circuit breakers around its calls. Settings are RESILIENCE_* environment variabl
   resilience-instrument python app.py
   resilience-instrument gunicorn wsgi:app
 
-  --doctor   say what would be governed in this environment
-  --version  say the version
-  --help     say this
-  --         what follows is the command
+  --config FILE  settings; auto: resilience.toml in this directory, if it is there
+  --doctor       say what would be governed in this environment
+  --version      say the version
+  --help         say this
+  --             what follows is the command
 """
 
 NOT_EXECUTABLE = 126
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    words = _configure(words, os.environ)
     if words and words[0].startswith("-") and words[0] != "--":
         return _option(words[0])
     command = words[1:] if words[:1] == ["--"] else words
@@ -73,6 +75,27 @@ def _run(words: list[str]) -> int:
     path = find(command[0])
     prepare(os.environ)
     return launch(path, command)
+
+
+def _configure(words: list[str], environ: MutableMapping[str, str]) -> list[str]:
+    """Take `--config FILE` off the words and let every process below read the file.
+
+    Raises:
+        LaunchError: No file is named.
+    """
+    if not words or words[0].partition("=")[0] != "--config":
+        return words
+    _, given, name = words[0].partition("=")
+    rest = words[1:] if given else words[2:]
+    name = name if given else "".join(words[1:2])
+    if not name:
+        raise LaunchError("--config needs a file, or auto", WRONG_USE)
+    if name == "auto":
+        name = "resilience.toml" if os.path.exists("resilience.toml") else ""  # noqa: PTH110 - pathlib is not loaded here
+    if name:
+        # Absolute, since a process below may work in another directory.
+        environ["RESILIENCE_CONFIG"] = os.path.abspath(name)  # noqa: PTH100 - as above
+    return rest
 
 
 def _option(option: str) -> int:

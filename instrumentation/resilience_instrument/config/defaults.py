@@ -144,3 +144,39 @@ METRICS_HOST: Final = "127.0.0.1"
 # A free range in Prometheus's list of default ports; the first free one serves.
 METRICS_FIRST_PORT: Final = 9469
 METRICS_LAST_PORT: Final = 9479
+
+# -- fallback ---------------------------------------------------------------
+
+# Five minutes: long enough for a restart, short enough to be true. At most 32 MiB
+# a service: 128 answers of 256 KiB.
+CACHE_MAX_AGE: Final = 300.0
+CACHE_MAX_ENTRIES: Final = 128
+CACHE_MAX_BYTES: Final = 262_144
+STATIC_STATUS: Final = 200
+
+# -- automatic profiles -----------------------------------------------------
+
+# Kubernetes (.svc, .cluster.local), RFC 6762 (.local, section 3 and appendix G)
+# and the name that ICANN keeps for private use (.internal, 2024).
+INTERNAL_HOSTS: Final = (
+    "localhost",
+    "*.localhost",
+    "*.internal",
+    "*.local",
+    "*.svc",
+    "*.lan",
+    "*.intranet",
+    "*.corp",
+    "*.home.arpa",
+)
+HEALTH_PATHS: Final = (
+    "/health*",
+    "/livez",
+    "/readyz",
+    "/ping",
+    "/-/healthy",
+    "/-/ready",
+    "/actuator/health*",
+)
+# From here on sending takes longer than answering on a slow line.
+UPLOAD_FROM: Final = 1_048_576

@@ -6,9 +6,12 @@ Every default stands in `config/defaults.py` with its source; none stands here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from resilience_instrument.config import defaults
+
+if TYPE_CHECKING:
+    from resilience_instrument.config.plan import Plan
 
 Jitter: TypeAlias = Literal[
     "full", "equal", "decorrelated", "proportional", "fixed", "immediate"
@@ -23,6 +26,9 @@ LimitMode: TypeAlias = Literal["off", "aimd", "gradient2"]
 
 AdaptiveMode: TypeAlias = Literal["observe", "enforce", "off"]
 """Work the adaptive timeout out and only show it; let it act; do without."""
+
+Mode: TypeAlias = Literal["enforce", "observe"]
+"""Act, or only measure and decide."""
 
 BreakerMode: TypeAlias = Literal["enforce", "shadow", "forced_open", "disabled"]
 """Act; look on and count what would be refused; refuse all; let all through."""
@@ -236,8 +242,65 @@ class HedgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheFallback:
+    """How long and how much is kept to stand in for a failed call.
+
+    Attributes:
+        max_age: Seconds for which an answer may stand in.
+        max_entries: Answers that are kept.
+        max_bytes: Length of the largest answer that is kept.
+    """
+
+    max_age: float
+    max_entries: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFallback:
+    """An answer that is always the same."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSettings:
+    """What answers when the call failed; None for what is not asked for.
+
+    Attributes:
+        cache: The last good answer.
+        service: The URL of another host.
+        call: A function as `module:function`.
+        static: A fixed answer.
+    """
+
+    cache: CacheFallback | None
+    service: str | None
+    call: str | None
+    static: StaticFallback | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Everything that governs the calls to one service."""
+    """Everything that governs the calls to one service.
+
+    Attributes:
+        timeout: How long its calls may take.
+        retry: When they are tried again.
+        breaker: When its circuit opens.
+        bulkhead: How many of its attempts may be under way.
+        throttle: Whether calls are held back while it is overloaded.
+        adaptive: How its timeout follows what attempts take.
+        hedge: Whether a slow attempt gets another beside it.
+        enabled: False where its calls are let through untouched.
+        mode: Whether the policies act.
+        profile: The profile that gave values, empty for none.
+        endpoints: Templates of its endpoints.
+        idempotency_key: Header that makes a call repeatable, None for none.
+        fallback: What answers in its place, None for nothing.
+    """
 
     timeout: Timeouts
     retry: RetrySettings
@@ -246,6 +309,12 @@ class ServiceSettings:
     throttle: ThrottleSettings = ThrottleSettings()
     adaptive: AdaptiveSettings = AdaptiveSettings()
     hedge: HedgeSettings = HedgeSettings()
+    enabled: bool = True
+    mode: Mode = "enforce"
+    profile: str = ""
+    endpoints: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    fallback: FallbackSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +325,20 @@ class AgentSettings:
         disabled: Libraries that are left alone.
         metrics_host: Address on which the metrics are served.
         metrics_ports: Ports to try in order; empty means not served.
-        defaults: What governs a service that has no settings of its own.
+        defaults: What governs a service that has neither settings nor a profile.
+        plan: Finds what governs each service.
+        left_out: Policies that are left out of a library.
+        banner: Whether to say where the metrics are.
+        reload: Whether a changed file is read again.
+        tracing: Whether spans are recorded.
     """
 
     disabled: frozenset[str]
     metrics_host: str
     metrics_ports: range
     defaults: ServiceSettings
+    plan: Plan
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    banner: bool = False
+    reload: bool = True
+    tracing: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
@@ -23,6 +24,7 @@ from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
 from resilience_instrument.policies.timeout import is_evidence
+from resilience_instrument.registry import NO_LIMITS
 from resilience_instrument.transactions import REPLAYED
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from resilience_instrument.events import SkipReason
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Dialect, Statement
+    from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import ServicePolicies
 
@@ -42,6 +45,9 @@ CONNECT: Final = "CONNECT"
 """The endpoint of a connect."""
 
 SUCCESS: Final = Judgement(Verdict.SUCCESS, Evidence.SUCCESS)
+
+SERVER_LIMIT: Final = "RESILIENCE_DATABASE_SERVER_LIMIT"
+"""`1` where servers are asked to limit statements too."""
 
 LINKS: Final = 1024
 """Databases that are remembered for each library."""
@@ -103,12 +109,15 @@ class Link:
         "_endpoints",
         "_plain",
         "_settings",
+        "_where",
+        "acts",
         "address",
         "database",
         "driver",
         "limit",
         "port",
         "runtime",
+        "server_limit",
         "service",
         "system",
         "timeouts",
@@ -130,7 +139,9 @@ class Link:
         self.port = port
         self.database = database
         self.system = driver.dialect.name
-        self.service = service or _service(driver, address, port, database)
+        # Until a server refuses it.
+        self.server_limit = os.environ.get(SERVER_LIMIT) == "1"
+        self._where = service or _service(driver, address, port, database)
         self._base: ServiceSettings | None = None
         self._endpoints: set[str] = set()
         self._plain: dict[tuple[str, bool], Call] = {}
@@ -143,8 +154,13 @@ class Link:
         if registry.settings is not self._base:
             self._base = registry.settings
             self._settings = database_settings(self._base)
-        policies = registry.policies(self.service, settings=self._settings)
-        self.timeouts = policies.settings.timeout
+        policies = registry.policies(
+            self._where, settings=self._settings, library=self.driver.library
+        )
+        self.service = policies.service
+        # All limits come from here: where nothing may be done there are none.
+        self.acts = policies.settings.enabled and policies.settings.mode == "enforce"
+        self.timeouts = policies.settings.timeout if self.acts else NO_LIMITS
         self.limit = self.timeouts.read
         return policies
 
@@ -418,6 +434,9 @@ class _Io:
     """What connects and statements have in common on their way through the engine."""
 
     __slots__ = ("_attempt", "_begun", "_link", "call", "last")
+
+    would: Would | None = None
+    """No cut is predicted: what a statement waited for is not known."""
 
     def __init__(self, link: Link, call: Call, attempt: Attempt) -> None:
         self._link = link
@@ -730,6 +749,8 @@ def _judge_within(
 def _bear_witness(link: Link, call: Call, judgement: Judgement, now: float) -> None:
     """Let a failure count for a closed breaker, which was not asked before."""
     breaker = link.policies.breaker
+    if not link.acts:
+        return
     if judgement.evidence is Evidence.FAILURE and breaker.state(now) == "closed":
         permit, _ = breaker.acquire(now)
         if isinstance(permit, Permit):

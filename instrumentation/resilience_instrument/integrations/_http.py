@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import time
@@ -23,6 +24,7 @@ RETRIED: Final = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses that may be gone at the next try. A 500 is the service's own bug."""
 
 _KEYS: Final = ("Idempotency-Key", "X-Idempotency-Key")
+_UNSAFE: Final = frozenset({"POST", "PATCH"})
 _THROTTLED: Final = 429
 _SERVER_ERROR: Final = 500
 _METHODS: Final = IDEMPOTENT | {"POST", "PATCH", "CONNECT"}
@@ -56,6 +58,21 @@ def call_end(given: Timeouts, own: Timeouts, now: float) -> float | None:
 def is_repeatable(method: str, headers: Mapping[str, Any]) -> bool:
     """Tell whether a request does no harm when it arrives twice."""
     return method in IDEMPOTENT or any(key in headers for key in _KEYS)
+
+
+def fresh_key(
+    method: str, headers: Mapping[str, Any], header: str | None
+) -> dict[str, str]:
+    """Return the header that makes a call repeatable, empty where none is wanted.
+
+    Args:
+        method: The method of the call.
+        headers: Those that it has; a key of the app's own is enough.
+        header: The header that the service honours, None for none.
+    """
+    if header is None or method not in _UNSAFE or header in headers:
+        return {}
+    return {header: os.urandom(16).hex()}
 
 
 def method_label(method: str) -> str:

@@ -15,10 +15,12 @@ import types
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
+from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
+from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
 from resilience_instrument.integrations._patch import Replacement, Target
@@ -32,6 +34,7 @@ from resilience_instrument.integrations._room import (
     resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -199,7 +202,8 @@ class _Given:
             note(self, request, timeout, extensions)
             return request
 
-        alike = _parameters(original) == _parameters(build_request_by_name.__code__)
+        by_name: Any = build_request_by_name
+        alike = _parameters(original) == _parameters(by_name)
         return build_request_by_name if alike else build_request
 
     def _note(self, client: Any, request: Any, timeout: Any, extensions: Any) -> None:
@@ -240,7 +244,7 @@ class _Given:
 
 def _parameters(function: Any) -> tuple[str, ...]:
     """Return the names of a function's parameters, none where they are not known."""
-    code = getattr(function, "__code__", function)
+    code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):
         return ()
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -300,7 +304,7 @@ def _async_frame(given: _Given, original: Any) -> Any:
 
 def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
     runtime = site.runtime
-    monotonic = runtime.clock.monotonic
+    monotonic, is_upload = runtime.clock.monotonic, runtime.registry.is_upload
     in_memory, reads = kit.module.ByteStream, site.lanes(_READ)
 
     def clamp_of(frame: Frame) -> Clamp:
@@ -323,6 +327,7 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
                 and type(self._pool) is kit.pool  # else it goes through a proxy
                 and kit.pool.handle_request is kit.pool_handle
                 and ("opentelemetry.context" not in modules or not is_watched())
+                and (request.method == "GET" or not is_upload(request.headers))
             ):
                 before = request.extensions
                 given, unbounded = None, True
@@ -388,7 +393,8 @@ def _lane(site: Site, key: Any, request: Any, *, unbounded: bool) -> Any:
     url = request.url
     kind = (unbounded, _http.is_repeatable(request.method, request.headers))
     service = service_name(url.scheme, url.host, url.port)
-    return site.known(key, service, url.path, kind)
+    to = Destination(url.scheme, url.host, url.port, url.path)
+    return site.known(key, service, to, kind)
 
 
 def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> Any:
@@ -465,10 +471,18 @@ def _async_governed(
     return _AsyncSending(kit, site, wrapped, transport, request)
 
 
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """What sync and async share: the facts of a request, and how to read it."""
 
-    __slots__ = ("_explicit", "_given", "_kit", "_phases", "_pool", "_wrapped")
+    __slots__ = (
+        "_explicit",
+        "_given",
+        "_kit",
+        "_phases",
+        "_pool",
+        "_transport",
+        "_wrapped",
+    )
 
     def __init__(
         self, kit: Kit, site: Site, wrapped: Any, transport: Any, request: Any
@@ -476,10 +490,12 @@ class _Sending(Sending):
         super().__init__(site, request)
         self._kit = kit
         self._wrapped = wrapped
+        self._transport = transport
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
         self._pool = getattr(transport, "_pool", None)
-        own = self._find_policies(service, _proxy(self._pool))
+        to = Destination(url.scheme, url.host, url.port, url.path)
+        own = self._find_policies(service, _proxy(self._pool), to, request.headers)
         self._explicit = self._frame.explicit if self._frame else True
         phases = request.extensions.get("timeout", {})
         self._given = _timeouts(phases) if self._explicit else own
@@ -490,8 +506,11 @@ class _Sending(Sending):
             replayable=_is_replayable(request.stream, kit.module.ByteStream),
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
+            ours=not self._explicit,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
+        if self._observes:
+            self._explicit, self._given = True, _timeouts(phases)
 
     def plan(self) -> None:
         """Note how calls like this one are limited, so that they may be shorter."""
@@ -535,7 +554,7 @@ class _Sending(Sending):
         }
         before = self._request.extensions
         self._request.extensions = {**before, "timeout": self._phases}
-        return _http.Carried(self._request.headers, self.call.carrier), before
+        return self._carried(), before
 
     def _streams(self, response: Any) -> bool:
         """Tell whether the app reads this body itself; no timeout of ours cuts it."""
@@ -558,6 +577,34 @@ class _Sending(Sending):
             self._frame.response = response
             self._frame.elapsed = self._clock.monotonic() - self._limits.start
         return Returned(response)
+
+    def _answer_of(self, response: Any) -> Answer | None:
+        if not isinstance(response.stream, self._kit.module.ByteStream):
+            return None
+        headers = tuple(response.headers.multi_items())
+        return Answer(response.status_code, headers, b"".join(response.stream))
+
+    def _response(self, answer: Answer) -> Any:
+        module = self._kit.module
+        return module.Response(
+            answer.status,
+            headers=list(answer.headers),
+            stream=module.ByteStream(answer.body),
+        )
+
+    def _request_to(self, url: str) -> Any:
+        """Return the request as one to another URL."""
+        before, module = self._request, self._kit.module
+        headers = before.headers.copy()
+        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers.update(self._key)
+        return module.Request(
+            before.method,
+            url,
+            headers=headers,
+            stream=before.stream,
+            extensions=before.extensions,
+        )
 
     def _phase(self, error: Exception) -> Phase | None:
         for kind, phase in self._kit.phases:
@@ -603,6 +650,12 @@ class _SyncSending(_Sending):
             self._request.extensions = before
             carried.restore()
         return self.last
+
+    async def _send_to(self, url: str) -> Any:
+        return self._transport.handle_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""
@@ -683,6 +736,14 @@ class _AsyncSending(_Sending):
         except Exception as error:
             return Raised(error)
         return self._finish(response, pieces)
+
+    _waits = True
+
+    async def _send_to(self, url: str) -> Any:
+        return await self._transport.handle_async_request(self._request_to(url))
+
+    async def _close(self, response: Any) -> None:
+        await response.aclose()
 
     async def discard(self, outcome: Outcome) -> None:
         """Give the connection back."""

@@ -107,6 +107,21 @@ def link(links: Links, host: Any, port: Any, database: Any) -> Link:
     return links.find(str(host or "localhost"), int(port or PORT), str(database or ""))
 
 
+def server_limit(link: Link) -> str | None:
+    """Return the statement by which a session's statements are limited, too.
+
+    MySQL limits statements that only read and counts milliseconds, MariaDB limits all
+    and counts seconds; each sees its own part only.
+    """
+    if not link.server_limit or link.limit is None:
+        return None
+    return (
+        f"SET /*!50708 SESSION MAX_EXECUTION_TIME={round(link.limit * 1000)}, */"
+        f"/*M!100101 SESSION max_statement_time={link.limit:g}, */"
+        " @resilience_limited=1"
+    )
+
+
 class MysqlSending(Sending):
     """A statement on its way to a MySQL or MariaDB."""
 

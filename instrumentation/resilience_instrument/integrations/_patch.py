@@ -77,13 +77,23 @@ def remove(done: Iterable[AnyTarget]) -> None:
     """Take wrappers off where they are still the outermost, else leave the chain."""
     for target in done:
         current = vars(target.owner).get(target.name)
-        if _is_wrapper(current):
-            setattr(target.owner, target.name, current.__wrapped__)
-        elif isinstance(current, types.FunctionType):
-            ours, original = vars(current).get(_MARK, (None, None))
-            # A wrapper of somebody else's may have copied the mark.
-            if ours is current:
-                setattr(target.owner, target.name, original)
+        if is_ours(current):
+            setattr(target.owner, target.name, original_of(current))
+
+
+def is_ours(function: Any) -> bool:
+    """Tell whether this very function is one of ours."""
+    if not isinstance(function, types.FunctionType):
+        return _is_wrapper(function)
+    # A wrapper of somebody else's may have copied the mark.
+    return vars(function).get(_MARK, (None,))[0] is function or _is_wrapper(function)
+
+
+def original_of(function: Any) -> Any:
+    """Return what one of ours stands in the place of."""
+    if _is_wrapper(function):
+        return function.__wrapped__
+    return vars(function)[_MARK][1]
 
 
 def _governed(target: AnyTarget, original: Any) -> Any:
@@ -138,9 +148,7 @@ def _own_attribute(target: AnyTarget) -> Any:
 def _is_governed(function: Any) -> bool:
     """Tell whether a wrapper of ours is anywhere in the chain of wrappers."""
     while function is not None:
-        if _is_wrapper(function):
-            return True
-        if isinstance(function, types.FunctionType) and _MARK in vars(function):
+        if is_ours(function):
             return True
         # Not getattr: a wrapt proxy of somebody else's would answer for its inside.
         function = getattr(function, "__wrapped__", None)

@@ -146,6 +146,23 @@ def connect_limit(given: Mapping[str, Any], default: float | None) -> float | No
     return seconds if seconds > 0 else None
 
 
+def server_options(link: Link, given: Mapping[str, Any]) -> str | None:
+    """Return libpq's `options` by which the server limits statements, too.
+
+    None where that was not asked for, where the app limits them, or where a server
+    refused it before: a bouncer takes no parameters that it does not know.
+    """
+    if not link.server_limit or limits_statements(given) or link.limit is None:
+        return None
+    ours = f"-c statement_timeout={round(link.limit * 1000)}"
+    return f"{given.get('options', '')} {ours}".strip()
+
+
+def refuses_options(error: Exception) -> bool:
+    """Tell whether a server did not want the options."""
+    return "startup parameter" in str(error)
+
+
 def limits_statements(given: Mapping[str, Any]) -> bool:
     """Tell whether the app has the server limit its statements."""
     options = f"{given.get('options', '')} {os.environ.get('PGOPTIONS', '')}"

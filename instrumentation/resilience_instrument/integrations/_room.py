@@ -13,6 +13,7 @@ from resilience_instrument import engine
 from resilience_instrument.call import Call
 from resilience_instrument.engine import Io, execute, run_sync
 from resilience_instrument.fastpath import Lane, ResumedIo
+from resilience_instrument.observe import observe
 from resilience_instrument.outcome import Raised, Returned
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from resilience_instrument.clock import Clock
     from resilience_instrument.events import Observer
     from resilience_instrument.fastpath import Begun
+    from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import Registry, ServicePolicies
 
@@ -65,6 +67,8 @@ class GovernedIo(Io, Protocol):
 
     last: Outcome | None
     """What the last attempt came to, None if there is none to hand on."""
+    would: Would | None
+    """In observe mode, the limits that the call would have had."""
 
     async def untouched(self) -> Outcome:
         """Make the call as if the agent were not there."""
@@ -75,8 +79,12 @@ async def govern(
     runtime: Runtime, call: Call, policies: ServicePolicies, io: GovernedIo
 ) -> Outcome:
     """Run the call through the engine, or around it when the engine fails."""
+    if not policies.settings.enabled:
+        return await io.untouched()
     try:
         runtime.begin()
+        if policies.settings.mode == "observe":
+            return await observe(call, policies, io, runtime.observer, runtime.clock)
         return await execute(call, policies, io, runtime.observer, runtime.clock)
     except Exception as fault:
         runtime.fault("engine", fault)
@@ -138,7 +146,7 @@ def deliver_as_made(begun: Begun) -> object:
 def remember(runtime: Runtime, call: Call, policies: ServicePolicies) -> Lane | None:
     """Return a lane for further calls like this one, None if there can be none."""
     make: Any = getattr(runtime.observer, "tally", None)
-    if not (runtime.fast and make is not None):
+    if make is None or not (runtime.fast and policies.plain):
         return None
     kind = Call(
         library=call.library,
@@ -150,7 +158,10 @@ def remember(runtime: Runtime, call: Call, policies: ServicePolicies) -> Lane | 
         measured=call.measured,
     )
     tally = make(kind)
-    return None if tally is None else Lane(kind, policies, tally, runtime.observer)
+    if tally is None:
+        return None
+    look = runtime.registry.watcher
+    return Lane(kind, policies, tally, runtime.observer, look)
 
 
 def deliver(outcome: Outcome) -> object:

@@ -18,6 +18,7 @@ from resilience_instrument.integrations._url import (
     path_start,
     span_attributes,
 )
+from resilience_instrument.observe import Would
 from resilience_instrument.outcome import Raised
 from resilience_instrument.verdict import Phase, Verdict
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resilience_instrument.call import AttributeValue
+    from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
     from resilience_instrument.fastpath import Lane
@@ -80,7 +82,9 @@ class Site:
             for unbounded in (False, True)
             for repeatable in (False, True)
         }
-        self._by_endpoint: dict[tuple[str, str, Kind], Lane] = runtime.registry.cache()
+        self._by_endpoint: dict[tuple[ServicePolicies, str, Kind], Lane] = (
+            runtime.registry.cache()
+        )
 
     def lanes(self, kind: Kind) -> dict[Any, Lane]:
         """Return the lanes of the URLs that were called lately, of one kind."""
@@ -89,13 +93,17 @@ class Site:
     def lane(self, url: str, kind: Kind) -> Lane | None:
         """Return the lane of a URL whose service and endpoint may be known."""
         start = path_start(url)
-        service = self.addresses.service(url[:start])
-        return self.known(url, service, url[start:], kind)
+        service, origin = self.addresses.origin(url[:start])
+        to = origin._replace(path=url[start:])
+        return self.known(url, service, to, kind)
 
-    def known(self, key: Any, service: str, path: str, kind: Kind) -> Lane | None:
+    def known(self, key: Any, service: str, to: Destination, kind: Kind) -> Lane | None:
         """Return the lane of an endpoint that was called, and find it by `key` soon."""
-        endpoint = self.addresses.endpoint(service, path)
-        found = self._by_endpoint.get((service, endpoint, kind))
+        registry = self.runtime.registry
+        policies = registry.policies(service, to=to, library=self.library)
+        templates = policies.settings.endpoints
+        endpoint = self.addresses.endpoint(policies.service, to.path, templates)
+        found = self._by_endpoint.get((policies, endpoint, kind))
         if found is not None:
             by_url = self._by_url[kind]
             if len(by_url) >= _URLS:
@@ -109,7 +117,7 @@ class Site:
         if not (runtime.fast and sending.is_direct):
             return None
         kind = (call.unbounded, call.repeatable)
-        key = (call.service, call.endpoint, kind)
+        key = (policies, call.endpoint, kind)
         found = self._by_endpoint.get(key)
         if found is None:
             found = remember(runtime, call, policies)
@@ -127,6 +135,7 @@ class Sending(ABC):
     __slots__ = (
         "_clock",
         "_frame",
+        "_key",
         "_limits",
         "_method",
         "_request",
@@ -136,10 +145,12 @@ class Sending(ABC):
         "call",
         "last",
         "policies",
+        "would",
     )
 
     call: Call
     policies: ServicePolicies
+    _key: dict[str, str]
     _limits: Limits
     _method: str
     _url: str
@@ -151,16 +162,43 @@ class Sending(ABC):
         self._frame = FRAME.get()
         self._route: str | None = None
         self.last: Outcome | None = None
+        self.would: Would | None = None
 
     @property
     def is_direct(self) -> bool:
         """Whether no proxy stands between."""
         return self._route is None
 
-    def _find_policies(self, service: str, route: str | None) -> Timeouts:
-        """Find what governs the call; return the service's own timeouts."""
+    @property
+    def _observes(self) -> bool:
+        """Whether the call is to be as if the agent were not there."""
+        return self.policies.settings.mode == "observe"
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything may be done about the call."""
+        return self.policies.settings.enabled and not self._observes
+
+    def _find_policies(
+        self, service: str, route: str | None, to: Destination, headers: Any
+    ) -> Timeouts:
+        """Find what governs the call; return the service's own timeouts.
+
+        Args:
+            service: The name of the service where none is configured.
+            route: The proxy, None for none.
+            to: Where the call goes.
+            headers: Those of the request, which say how large its body is.
+        """
         self._route = route
-        self.policies = self._site.runtime.registry.policies(service, route)
+        registry = self._site.runtime.registry
+        self.policies = registry.policies(
+            service,
+            route,
+            to=to,
+            library=self._site.library,
+            upload=registry.is_upload(headers),
+        )
         return self.policies.settings.timeout
 
     def _describe(  # noqa: PLR0913 - the facts of a call; every one is named
@@ -172,23 +210,40 @@ class Sending(ABC):
         replayable: bool,
         app_retries: bool,
         unbounded: bool,
+        ours: bool,
         end: float | None,
     ) -> None:
-        """State the facts of the call, which would end at `end` by itself."""
+        """State the facts of the call, which would end at `end` by itself.
+
+        `ours` says whether its timeouts are the service's, not the app's.
+        """
         service = self.policies.service
+        deadline = None
+        if self._observes:
+            own = self.policies.settings.timeout
+            total = None if end is None else end - self._clock.monotonic()
+            self.would = Would(total, own.read if ours else None)
+        else:
+            deadline = settle(self._frame, end)
         self._method = method
+        wanted = self.policies.settings.idempotency_key
+        key = _http.fresh_key(method, headers, wanted)
+        # Who only observes sends none, and plays as if it had been sent.
+        self._key = {} if self._observes else key
         self.call = Call(
             library=self._site.library,
             service=service,
-            endpoint=self._site.addresses.endpoint(service, path),
+            endpoint=self._site.addresses.endpoint(
+                service, path, self.policies.settings.endpoints
+            ),
             operation=_http.method_label(method),
-            repeatable=_http.is_repeatable(method, headers),
+            repeatable=bool(key) or _http.is_repeatable(method, headers),
             replayable=replayable,
             app_retries=app_retries
             or self._comes_again()
             or _retriers.declared(headers),
             unbounded=unbounded,
-            deadline=settle(self._frame, end),
+            deadline=deadline,
             attributes=self._attributes,
         )
 
@@ -196,6 +251,16 @@ class Sending(ABC):
         """Tell whether somebody above sends again what has just failed for good."""
         frame = self._frame
         return frame is not None and frame.failed is self._request is not None
+
+    @property
+    def _carrier(self) -> Mapping[str, str]:
+        """The headers of ours that this attempt carries."""
+        carrier = self.call.carrier
+        return {**carrier, **self._key} if self._key else carrier
+
+    def _carried(self) -> _http.Carried:
+        """Give the request the headers of this attempt."""
+        return _http.Carried(self._request.headers, self._carrier)
 
     def _address(self) -> str:
         """Return the URL in full, for a span."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 from urllib.parse import urlsplit, urlunsplit
 
+from resilience_instrument.config.match import Destination, template_of
 from resilience_instrument.integrations._endpoint import Endpoints
 
 if TYPE_CHECKING:
@@ -30,22 +31,35 @@ class Addresses:
 
     def __init__(self) -> None:
         self._endpoints = Endpoints()
-        self._services: dict[str, str] = {}
+        self._services: dict[str, tuple[str, Destination]] = {}
 
     def service(self, origin: str) -> str:
         """Return the service behind the part of a URL before its path."""
+        return self.origin(origin)[0]
+
+    def origin(self, origin: str) -> tuple[str, Destination]:
+        """Return the service behind the part of a URL before its path, and where."""
         found = self._services.get(origin)
         if found is None:
             parts = urlsplit(origin)
-            found = service_name(parts.scheme, parts.hostname or "", parts.port)
+            host = parts.hostname or ""
+            name = service_name(parts.scheme, host, parts.port)
+            found = name, Destination(parts.scheme, host, parts.port)
             if len(self._services) >= _CACHE:
                 self._services.clear()
             self._services[origin] = found
         return found
 
-    def endpoint(self, service: str, path: str) -> str:
-        """Return the endpoint label of a path, which may carry a query string."""
-        return self._endpoints.label(service, path)
+    def endpoint(self, service: str, path: str, templates: tuple[str, ...] = ()) -> str:
+        """Return the endpoint label of a path, which may carry a query string.
+
+        Args:
+            service: The service.
+            path: The path.
+            templates: Those of the configuration, which come first.
+        """
+        found = template_of(templates, path) if templates else None
+        return found or self._endpoints.label(service, path)
 
 
 def path_start(url: str) -> int:

@@ -19,6 +19,7 @@ import aiohttp.helpers
 import aiohttp.payload
 
 from resilience_instrument import errors
+from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._frame import FRAME, Frame
@@ -170,7 +171,7 @@ class _Middleware:
         if sending is None:
             return await handler(request)
         outcome = await govern(runtime, sending.call, sending.policies, sending)
-        if isinstance(outcome, Raised):
+        if isinstance(outcome, Raised) and sending.acts:
             self._error, self._failed = outcome.error, request
         return deliver(outcome)
 
@@ -189,7 +190,9 @@ class _Sending(Sending):
         url = request.url
         service = service_name(url.scheme, url.host, url.port)
         proxy = request.proxy
-        own = self._find_policies(service, None if proxy is None else str(proxy))
+        route = None if proxy is None else str(proxy)
+        to = Destination(url.scheme, url.host, url.port, url.raw_path)
+        own = self._find_policies(service, route, to, request.headers)
         self._explicit = timeout is not None
         self._given = own if timeout is None else _app_timeouts(timeout)
         total = self._given.total
@@ -200,8 +203,12 @@ class _Sending(Sending):
             replayable=_is_replayable(request.body),
             app_retries=False,
             unbounded=not self._explicit,
+            ours=not self._explicit,
             end=None if total is None else started + total,
         )
+        if self._observes:
+            # aiohttp keeps the app's timeouts itself.
+            self._explicit = True
 
     def _address(self) -> str:
         return str(self._request.url)
@@ -225,7 +232,7 @@ class _Sending(Sending):
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - a payload winds itself back
         """Send the request once, up to the headers of the answer."""
         self._limits = limits(self._given, deadline, self._clock.monotonic())
-        carried = _http.Carried(self._request.headers, self.call.carrier)
+        carried = self._carried()
         token = _CURRENT.set(self)
         try:
             async with asyncio.timeout(None) as self._scope:

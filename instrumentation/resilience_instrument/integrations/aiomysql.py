@@ -80,7 +80,7 @@ def _connecting(links: Links) -> Wrapper:
             own = instance.connect_timeout
             limit = link.timeouts.connect if own is None else own
             attempt = _Connecting(wrapped, args, kwargs)
-            attempt.connection, attempt.clock = instance, links.runtime.clock
+            attempt.clock = links.runtime.clock
         except Exception as fault:
             links.runtime.fault("describe", fault)
             return await wrapped(*args, **kwargs)
@@ -88,6 +88,9 @@ def _connecting(links: Links) -> Wrapper:
         done = await _dbapi.connect_async(
             link, attempt, unbounded=unbounded, limit=limit
         )
+        limiting = _mysql.server_limit(link)
+        if limiting is not None:
+            await instance.query(limiting)
         instance._resilience = link  # noqa: SLF001
         instance._resilience_open = False  # noqa: SLF001
         return done
@@ -98,10 +101,9 @@ def _connecting(links: Links) -> Wrapper:
 class _Connecting(_dbapi.Sending):
     """A connect: tries it, handshake included, within what is left."""
 
-    __slots__ = ("clock", "connection")
+    __slots__ = ("clock",)
 
     clock: Any
-    connection: Any
 
     async def __call__(self, deadline: float | None) -> Any:
         """Connect once."""
@@ -114,9 +116,7 @@ class _Connecting(_dbapi.Sending):
             return await asyncio.wait_for(doing, left)
         except TimeoutError as error:
             self.late = True
-            writer = self.connection._writer  # noqa: SLF001 - it has no other name
-            if writer is not None:
-                writer.transport.abort()
+            # It has closed itself: that is what it does when it is cancelled.
             message = "Can't connect to MySQL server (timed out)"
             raise pymysql.err.OperationalError(_mysql.REFUSED, message) from error
 

@@ -138,15 +138,30 @@ class _Connecting(_dbapi.Sending):
             kwargs["timeout"] = max(0.05, left)
         if self.link.limit is not None:
             kwargs = {"command_timeout": self.link.limit, **kwargs}
+        settings = self.kwargs.get("server_settings") or {}
         try:
-            connection = await self.perform(*self.args, **kwargs)
+            connection = await self._connect(kwargs, settings)
         except TimeoutError:
             self.late = True
             raise
-        settings = self.kwargs.get("server_settings") or {}
         own = "command_timeout" in self.kwargs or "statement_timeout" in settings
         _KNOWN[connection] = _Known(self.link, own=own)
         return connection
+
+    async def _connect(self, kwargs: dict[str, Any], settings: Any) -> Any:
+        """Connect, without our settings where the server does not want them."""
+        if self.link.server_limit and "statement_timeout" not in settings:
+            limit = str(round((self.link.limit or 0) * 1000))
+            ours = {**settings, "statement_timeout": limit}
+            try:
+                return await self.perform(
+                    *self.args, **{**kwargs, "server_settings": ours}
+                )
+            except asyncpg.PostgresError as error:
+                if not _postgresql.refuses_options(error):
+                    raise
+                self.link.server_limit = False
+        return await self.perform(*self.args, **kwargs)
 
 
 def _parameters(dsn: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

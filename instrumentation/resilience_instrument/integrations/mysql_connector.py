@@ -70,7 +70,7 @@ def targets(runtime: Runtime) -> list[Target]:
     """List what is wrapped: both kinds of connections."""
     links = _dbapi.Links(runtime, DRIVER)
     kinds: list[Any] = [connection.MySQLConnection]
-    if connection_cext is not None:
+    if connection_cext is not None:  # pragma: no cover - a build with it
         kinds.append(connection_cext.CMySQLConnection)
     found = [Target(abstracts.MySQLConnectionAbstract, "config", _configuring(links))]
     found.append(Target(network.MySQLSocket, "recv", _receive))
@@ -127,6 +127,9 @@ def _opening(links: Links) -> Wrapper:
             links.runtime.fault("describe", fault)
             return wrapped(*args, **kwargs)
         _dbapi.connect(link, attempt, unbounded=unbounded, limit=limit)
+        limiting = _mysql.server_limit(link)
+        if limiting is not None:
+            instance.cmd_query(limiting)
         instance._resilience = link  # noqa: SLF001
         return None
 
@@ -257,12 +260,13 @@ class _Query(_mysql.MysqlSending):
         """
         target: Any = self.connection
         own = getattr(target, "_read_timeout", None)
-        if _is_pure(target) and _HAS_READ_TIMEOUT:
-            if deadline is not None:
-                left = max(1, math.ceil(deadline - now - 0.01))
-                target._read_timeout = min(left, own or left)  # noqa: SLF001
-            elif not target._resilience_own:  # noqa: SLF001 - ours
-                target._read_timeout = None  # noqa: SLF001 - it may run for long
+        if not (_is_pure(target) and _HAS_READ_TIMEOUT):  # pragma: no cover - as above
+            return own
+        if deadline is not None:
+            left = max(1, math.ceil(deadline - now - 0.01))
+            target._read_timeout = min(left, own or left)  # noqa: SLF001
+        elif not target._resilience_own:  # noqa: SLF001 - ours
+            target._read_timeout = None  # noqa: SLF001 - it may run for long
         return own
 
     def restart(self) -> None:

@@ -83,6 +83,9 @@ def _initialising(links: Links, watchdog: Watchdog) -> Wrapper:
             return wrapped(*args, **kwargs)
         link, unbounded = attempt.link, attempt.unbounded
         _dbapi.connect(link, attempt, unbounded=unbounded, limit=attempt.limit)
+        limiting = _mysql.server_limit(link)
+        if limiting is not None:
+            instance.query(limiting)
         instance._resilience = link  # noqa: SLF001 - ours
         instance._resilience_own = "read_timeout" in kwargs  # noqa: SLF001
         instance._resilience_open = False  # noqa: SLF001

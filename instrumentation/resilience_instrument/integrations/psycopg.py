@@ -175,8 +175,19 @@ class _Connecting(_dbapi.Sending):
         return connection
 
     def __call__(self, deadline: float | None) -> Any:
-        """Connect once."""
-        kwargs = self._limited(deadline)
+        """Connect once, and once more where the server does not want our options."""
+        options = _postgresql.server_options(self.link, self._given)
+        if options is not None:
+            try:
+                return self._connect(deadline, options=options)
+            except psycopg.OperationalError as error:
+                if not _postgresql.refuses_options(error):
+                    raise
+                self.link.server_limit = False
+        return self._connect(deadline)
+
+    def _connect(self, deadline: float | None, **ours: str) -> Any:
+        kwargs = {**self._limited(deadline), **ours}
         try:
             return self._equip(self.perform(*self.args, **kwargs))
         except errors.ConnectionTimeout:
@@ -190,8 +201,19 @@ class _AsyncConnecting(_Connecting):
     __slots__ = ()
 
     async def __call__(self, deadline: float | None) -> Any:
-        """Connect once."""
-        kwargs = self._limited(deadline)
+        """Connect once, and once more where the server does not want our options."""
+        options = _postgresql.server_options(self.link, self._given)
+        if options is not None:
+            try:
+                return await self._connect(deadline, options=options)
+            except psycopg.OperationalError as error:
+                if not _postgresql.refuses_options(error):
+                    raise
+                self.link.server_limit = False
+        return await self._connect(deadline)
+
+    async def _connect(self, deadline: float | None, **ours: str) -> Any:
+        kwargs = {**self._limited(deadline), **ours}
         try:
             return self._equip(await self.perform(*self.args, **kwargs))
         except errors.ConnectionTimeout:

@@ -140,9 +140,20 @@ class _Connecting(_dbapi.Sending):
         self.limit = _postgresql.connect_limit(self._given, default)
 
     def __call__(self, deadline: float | None) -> Any:
-        """Connect once."""
+        """Connect once, and once more where the server does not want our options."""
+        options = _postgresql.server_options(self.link, self._given)
+        if options is not None:
+            try:
+                return self._connect(deadline, options=options)
+            except psycopg2.OperationalError as error:
+                if not _postgresql.refuses_options(error):
+                    raise
+                self.link.server_limit = False
+        return self._connect(deadline)
+
+    def _connect(self, deadline: float | None, **ours: str) -> Any:
         self.late = False
-        dsn = self._dsn
+        dsn = ext.make_dsn(self._dsn, **ours) if ours else self._dsn
         if self.unbounded and deadline is not None:
             left = deadline - self.link.runtime.clock.monotonic()
             # Whole seconds are all that libpq knows, and 0 would be for ever.
@@ -258,7 +269,8 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 def _read(cursor: Any, query: Any) -> Statement | None:
     """Return what is known of a statement, None where it is no text."""
-    if cursor.connection._resilience is None:  # noqa: SLF001 - ours
+    link = getattr(cursor.connection, "_resilience", None)
+    if link is None:
         return None
     if not isinstance(query, (str, bytes)):
         try:
@@ -269,7 +281,7 @@ def _read(cursor: Any, query: Any) -> Statement | None:
     try:
         return DRIVER.dialect.read(query)
     except Exception as fault:
-        cursor.connection._resilience.runtime.fault("describe", fault)  # noqa: SLF001
+        link.runtime.fault("describe", fault)
         return None
 
 

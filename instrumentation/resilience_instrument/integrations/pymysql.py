@@ -145,12 +145,17 @@ class _Connecting(_dbapi.Sending):
         begun = clock.monotonic()
         connection._resilience_connecting = True  # noqa: SLF001 - ours
         try:
-            return self.perform(*self.args, **self.kwargs)
+            done = self.perform(*self.args, **self.kwargs)
+            limiting = _mysql.server_limit(connection._resilience)  # noqa: SLF001
+            if limiting is not None:
+                connection.query(limiting)
         except pymysql.err.OperationalError as error:
             waited = clock.monotonic() - begun
             limit = connection._read_timeout  # noqa: SLF001
             self.late = _is_late(error, waited, limit)
             raise
+        else:
+            return done
         finally:
             connection._resilience_connecting = False  # noqa: SLF001 - ours
             connection.connect_timeout, connection._read_timeout = own  # noqa: SLF001

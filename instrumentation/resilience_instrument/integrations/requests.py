@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import functools
 import http.client
+import io
 import types
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
@@ -33,6 +34,7 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
+from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import (
     FINE,
@@ -49,6 +51,7 @@ from resilience_instrument.integrations._room import (
     resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -137,7 +140,7 @@ def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
 
 def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
     runtime = site.runtime
-    monotonic = runtime.clock.monotonic
+    monotonic, is_upload = runtime.clock.monotonic, runtime.registry.is_upload
 
     def own_clamp(frame: Frame) -> Clamp:
         return Clamp(frame.deadline, monotonic, sending=True)
@@ -171,6 +174,7 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
                 and CURRENT.get() is None
                 and not proxies
                 and _POOL.ConnectionCls is _CONNECTION
+                and (request.body is None or not is_upload(request.headers))
                 and ("opentelemetry.context" not in modules or not is_watched())
             ):
                 url, method = request.url, request.method
@@ -283,10 +287,10 @@ def _named(given: Given) -> dict[str, Any]:
 
 
 @final
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """One request on its way through an adapter: the `Io` of its call."""
 
-    __slots__ = ("_clamp", "_given", "_kwargs", "_timeout", "_wrapped")
+    __slots__ = ("_adapter", "_clamp", "_given", "_kwargs", "_timeout", "_wrapped")
 
     def __init__(
         self,
@@ -299,18 +303,23 @@ class _Sending(Sending):
         super().__init__(site, request)
         self._kwargs = kwargs
         self._wrapped = wrapped
+        self._adapter = adapter
         self._timeout = self._kwargs["timeout"]
         url = self._url = request.url
         start = path_start(url)
         proxies = self._kwargs["proxies"]
         proxy = requests.utils.select_proxy(url, proxies) if proxies else None
-        own = self._find_policies(site.addresses.service(url[:start]), proxy)
+        service, origin = site.addresses.origin(url[:start])
+        to = origin._replace(path=url[start:])
+        own = self._find_policies(service, proxy, to, request.headers)
         self._given: Timeouts | None = own
         if self._timeout is not None:
             self._given = _urllib3.app_timeouts(self._timeout)
         end = None
         if self._given is not None:
             end = _http.call_end(self._given, own, self._clock.monotonic())
+        if self._observes:
+            self._given = None
         self._describe(
             method=(request.method or "").upper(),
             path=url[start:],
@@ -318,6 +327,7 @@ class _Sending(Sending):
             replayable=_is_replayable(request),
             app_retries=_retries(adapter),
             unbounded=self._timeout is None,
+            ours=self._timeout is None,
             end=end,
         )
 
@@ -356,7 +366,7 @@ class _Sending(Sending):
         self._clamp = Clamp(
             deadline, self._clock.monotonic, sending=self._timeout is None
         )
-        carried = _http.Carried(self._request.headers, self.call.carrier)
+        carried = self._carried()
         token = CLAMP.set(self._clamp)
         try:
             if number > 1:
@@ -418,6 +428,38 @@ class _Sending(Sending):
                 with contextlib.suppress(requests.exceptions.RequestException):
                     response.content  # noqa: B018 - reads what is left
             response.close()
+
+    def _answer_of(self, response: Any) -> Answer | None:
+        if response._content is False:  # noqa: SLF001 - reading it would wait
+            return None
+        # The body is decoded: its encoding and length are no longer true.
+        headers = (
+            (name, value)
+            for name, value in response.headers.items()
+            if name.lower() not in {"content-encoding", "content-length"}
+        )
+        return Answer(response.status_code, tuple(headers), response.content)
+
+    def _response(self, answer: Answer) -> Any:
+        raw = urllib3.HTTPResponse(
+            body=io.BytesIO(answer.body),
+            headers=urllib3.HTTPHeaderDict(answer.headers),
+            status=answer.status,
+            reason=http.client.responses.get(answer.status),
+            preload_content=False,
+        )
+        return self._adapter.build_response(self._request, raw)
+
+    async def _send_to(self, url: str) -> Any:
+        request = self._request.copy()
+        request.url = url
+        request.headers.pop("Host", None)
+        request.headers.update(self._key)
+        _rewind(request)
+        return self._adapter.send(request, **self._kwargs)
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a thread waits."""

@@ -16,6 +16,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 from resilience_instrument import errors
+from resilience_instrument.config.match import Destination
 from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
@@ -170,12 +171,15 @@ def _left_to_agent(
     )
     if len(args) > _BEFORE_RETRIES or _http.is_played(pool.ConnectionCls):
         return kwargs
+    settings = runtime.registry.settings
+    if not settings.enabled or settings.mode == "observe":
+        return kwargs
     given = dict(kwargs)
     if given.get("retries") is None and pool.retries is urllib3.Retry.DEFAULT:
         given["retries"] = _LEFT_TO_AGENT
     if not frame.explicit:
         # Only the way to a proxy is made before the attempt, which knows better.
-        own = runtime.registry.settings.timeout
+        own = settings.timeout
         given["timeout"] = urllib3.Timeout(connect=own.connect, read=own.read)
     return given
 
@@ -253,10 +257,14 @@ class _Sending(Sending):
         absolute = not facts.url.startswith("/")
         start = path_start(facts.url) if absolute else 0
         service = service_name(pool.scheme, pool.host, pool.port)
+        to = Destination(pool.scheme, pool.host.strip("[]"), pool.port)
         if absolute:
-            service = site.addresses.service(facts.url[:start])
+            service, to = site.addresses.origin(facts.url[:start])
         self._url = facts.url if absolute else f"{pool.scheme}://{service}{facts.url}"
-        own = self._find_policies(service, str(pool.proxy) if pool.proxy else None)
+        route = str(pool.proxy) if pool.proxy else None
+        to = to._replace(path=facts.url[start:])
+        headers = urllib3.HTTPHeaderDict(facts.headers)
+        own = self._find_policies(service, route, to, headers)
         self._explicit = self._frame is None or self._frame.explicit
         self._given = own
         if self._explicit:
@@ -264,12 +272,21 @@ class _Sending(Sending):
         self._describe(
             method=facts.method.upper(),
             path=facts.url[start:],
-            headers=urllib3.HTTPHeaderDict(facts.headers),
+            headers=headers,
             replayable=_http.is_data(facts.body) or self._position is not None,
-            app_retries=not isinstance(facts.retries, LeftToAgent),
+            app_retries=not self._is_left_to_us(facts.retries),
             unbounded=not self._explicit,
+            ours=not self._explicit,
             end=self._end(own),
         )
+        if self._observes:
+            self._explicit, self._given = True, _urllib3.NONE
+
+    def _is_left_to_us(self, retries: Any) -> bool:
+        """Tell whether retries are ours, or would be where they are only observed."""
+        if self._observes:
+            return retries is urllib3.Retry.DEFAULT
+        return isinstance(retries, LeftToAgent)
 
     def _end(self, own: Timeouts) -> float | None:
         return _http.call_end(self._given, own, self._clock.monotonic())
@@ -300,10 +317,10 @@ class _Sending(Sending):
             options["timeout"] = urllib3.Timeout(
                 connect=self._limits.connect, read=self._limits.read
             )
-        if self.call.carrier:
+        if self._carrier:
             # A copy: the app's headers may be shared by all calls of its pool.
             options["headers"] = urllib3.HTTPHeaderDict(options.get("headers"))
-            options["headers"].update(self.call.carrier)
+            options["headers"].update(self._carrier)
         return options
 
     def _shown(self) -> object:

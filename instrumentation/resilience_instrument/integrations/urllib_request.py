@@ -26,6 +26,7 @@ from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
+from resilience_instrument.registry import NO_LIMITS
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
@@ -139,19 +140,25 @@ class _Sending(Sending):
         self._position = _http.position(req.data)
         url = self._url = req.full_url
         start = path_start(url)
-        own = self._find_policies(site.addresses.service(url[:start]), _proxy(req))
+        headers = {name.title(): value for name, value in req.header_items()}
+        service, origin = site.addresses.origin(url[:start])
+        to = origin._replace(path=url[start:])
+        own = self._find_policies(service, _proxy(req), to, headers)
         given = _app_timeouts(req.timeout)
         self._explicit = given is not None
         self._given = given or own
         self._describe(
             method=req.get_method(),
             path=url[start:],
-            headers={name.title(): value for name, value in req.header_items()},
+            headers=headers,
             replayable=_http.is_data(req.data) or self._position is not None,
             app_retries=False,
             unbounded=not self._explicit,
+            ours=not self._explicit,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
+        if self._observes:
+            self._explicit, self._given = True, given or NO_LIMITS
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Send the request once, up to the headers of the answer."""
@@ -159,7 +166,7 @@ class _Sending(Sending):
         self._limits = limits(self._given, deadline, self._clock.monotonic())
         self._clamp = Clamp(deadline, self._clock.monotonic, sending=not self._explicit)
         request = self._request
-        carrier = {name.capitalize(): v for name, v in self.call.carrier.items()}
+        carrier = {name.capitalize(): v for name, v in self._carrier.items()}
         carried = _http.Carried(request.unredirected_hdrs, carrier)
         token = CLAMP.set(self._clamp)
         try:

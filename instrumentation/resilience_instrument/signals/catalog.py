@@ -230,24 +230,42 @@ BREAKER_PROCESSES: Final = Metric(
     "How many processes see the circuit in which state.",
     {**_SERVICE, "state": STATES},
 )
+_ACTING: Final = ("timeout", "retry", "breaker", "bulkhead", "throttle", "fallback")
+# Where nothing is only observed there are none.
+_OBSERVED: Final = frozenset((policy,) for policy in _ACTING)
+
 WOULD_ACT: Final = Metric(
     "resilience_would_act_total",
     "counter",
-    "In observe mode: what would have been done.",
-    {
-        **_SERVICE,
-        "policy": ("timeout", "retry", "breaker", "bulkhead", "throttle", "fallback"),
-    },
-    on_demand=frozenset(
-        (p,)
-        for p in ("timeout", "retry", "breaker", "bulkhead", "throttle", "fallback")
-    ),
+    "In observe mode: calls to which the policy would have done something.",
+    {**_SERVICE, "policy": _ACTING},
+    on_demand=_OBSERVED,
+)
+WOULD_SAVE: Final = Metric(
+    "resilience_would_save_seconds_total",
+    "counter",
+    "In observe mode: whole seconds by which callers would have waited less.",
+    {**_SERVICE, "policy": _ACTING},
+    on_demand=_OBSERVED,
+)
+WOULD_LOSE: Final = Metric(
+    "resilience_would_lose_total",
+    "counter",
+    "In observe mode: calls that succeeded and would have failed.",
+    {**_SERVICE, "policy": _ACTING},
+    on_demand=_OBSERVED,
 )
 AGENT_ERROR: Final = Metric(
     "resilience_agent_error_total",
     "counter",
     "Faults of the agent itself, none of which reached the app.",
     {"where": OPEN},
+)
+CONFIG_RELOAD: Final = Metric(
+    "resilience_config_reload_total",
+    "counter",
+    "Changed configuration files: applied, or refused and the old one kept.",
+    {"outcome": ("applied", "refused")},
 )
 PATCH_INFO: Final = Metric(
     "resilience_agent_patch_info",
@@ -287,7 +305,10 @@ METRICS: Final = (
     INFLIGHT,
     BREAKER_PROCESSES,
     WOULD_ACT,
+    WOULD_SAVE,
+    WOULD_LOSE,
     AGENT_ERROR,
+    CONFIG_RELOAD,
     PATCH_INFO,
     LABEL_OVERFLOW,
     AGENT_INFO,

@@ -92,7 +92,9 @@ class Exposition:
             yield computed.get(metric.name, ())
             for block in scopes.get(metric.scope, ()):
                 if INFOS.get(metric.scope) is metric:
-                    yield [_prefix(metric.name, metric, block.labels) + "1.0"]
+                    if block.counts[0]:
+                        yield [_prefix(metric.name, metric, block.labels) + "1.0"]
+                    continue
                 for series in self._series(block).get(metric.name, ()):
                     yield _values(block, series, openmetrics=openmetrics)
 

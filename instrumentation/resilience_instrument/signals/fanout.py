@@ -62,4 +62,6 @@ class Fanout:
     retry_skipped = _told("retry_skipped")
     rejected = _told("rejected")
     transitioned = _told("transitioned")
+    would_act = _told("would_act")
+    fell_back = _told("fell_back")
     call_ended = _told("call_ended")

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
     from resilience_instrument.signals.catalog import Metric
 
-COUNTED: Final = frozenset({catalog.INFLIGHT.name})
+INFOS: Final = {
+    metric.scope: metric for metric in (catalog.AGENT_INFO, catalog.PATCH_INFO)
+}
+"""Gauges that are always 1, where at least one process says that they hold."""
+
+COUNTED: Final = frozenset(m.name for m in (catalog.INFLIGHT, *INFOS.values()))
 """Gauges that are kept in blocks; all others are computed when they are read."""
 
 
@@ -108,15 +113,9 @@ def _is_stored(metric: Metric) -> bool:
     return metric.kind != "gauge" or metric.name in COUNTED
 
 
-INFOS: Final = {
-    metric.scope: metric for metric in (catalog.AGENT_INFO, catalog.PATCH_INFO)
-}
-"""Gauges that are always 1: a block without cells says that there is such a child."""
-
-
 def _scopes() -> Iterator[tuple[str, ...]]:
     for metric in catalog.METRICS:
-        if _is_stored(metric) or metric.scope in INFOS:
+        if _is_stored(metric):
             yield metric.scope
 
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
+        ActingPolicy,
         CallOutcome,
+        FallbackKind,
+        FallbackOutcome,
         RejectingPolicy,
         SkipReason,
         Transition,
@@ -88,6 +91,25 @@ class LogObserver:
             )
         elif transition.to_state == "closed":
             LOGGER.info("circuit of %s is closed again", call.service, extra=facts)
+
+    def would_act(
+        self, call: Call, policy: ActingPolicy, saved: float, lost: int
+    ) -> None:
+        """Say nothing."""
+
+    def fell_back(
+        self, call: Call, kind: FallbackKind, outcome: FallbackOutcome
+    ) -> None:
+        """Say that something else answered, or that it failed too."""
+        LOGGER.debug(
+            "%s %s %s: fallback %s: %s",
+            call.service,
+            call.operation,
+            call.endpoint,
+            kind,
+            outcome,
+            extra={"service": call.service, "kind": kind, "outcome": outcome},
+        )
 
     def call_ended(
         self, call: Call, outcome: CallOutcome, attempts: int, seconds: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog, exemplars, standing
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
+        ActingPolicy,
         CallOutcome,
+        FallbackKind,
+        FallbackOutcome,
         RejectingPolicy,
         SkipReason,
         Transition,
@@ -64,12 +67,23 @@ _CHANGES: Final = {
     pair: _S.at(catalog.BREAKER_CHANGES, *pair)
     for pair in catalog.BREAKER_CHANGES.combinations()
 }
+_WOULD_ACT, _WOULD_SAVE, _WOULD_LOSE = (
+    {policy: _S.at(metric, policy) for policy in metric.labels["policy"]}
+    for metric in (catalog.WOULD_ACT, catalog.WOULD_SAVE, catalog.WOULD_LOSE)
+)
+_FALLBACKS: Final = {
+    pair: _E.at(catalog.FALLBACK, *pair) for pair in catalog.FALLBACK.combinations()
+}
 _INFLIGHT: Final = _S.at(catalog.INFLIGHT)
 _UNBOUNDED: Final = LAYOUTS[catalog.UNBOUNDED.scope].at(catalog.UNBOUNDED)
 _OVERFLOW_SCOPE: Final = catalog.LABEL_OVERFLOW.scope
 _OVERFLOWS: Final = {
     kind: LAYOUTS[_OVERFLOW_SCOPE].at(catalog.LABEL_OVERFLOW, kind)
     for kind in catalog.LABEL_OVERFLOW.labels["kind"]
+}
+_RELOADS: Final = {
+    outcome: LAYOUTS[catalog.CONFIG_RELOAD.scope].at(catalog.CONFIG_RELOAD, outcome)
+    for outcome in catalog.CONFIG_RELOAD.labels["outcome"]
 }
 _FAULTS: Final = LAYOUTS[catalog.AGENT_ERROR.scope].at(catalog.AGENT_ERROR)
 
@@ -83,7 +97,7 @@ class MetricsObserver:
         stand: Returns how a service stands now, None if that is not known.
     """
 
-    __slots__ = ("_infos", "_lock", "_stand", "_store")
+    __slots__ = ("_infos", "_lock", "_saved", "_stand", "_store")
 
     def __init__(
         self,
@@ -94,6 +108,8 @@ class MetricsObserver:
         self._stand = stand
         self._infos: list[tuple[Metric, tuple[str, ...]]] = []
         self._lock = allocate_lock()
+        # Fractions of seconds that would have been saved and are not counted yet.
+        self._saved: dict[tuple[str, str], float] = {}
 
     def call_started(self, call: Call) -> None:
         """Count a call under way, and one without a timeout of the app's."""
@@ -176,6 +192,24 @@ class MetricsObserver:
         self._store.service(call.service).counts[_CHANGES[pair]] += 1
         self._restate(call.service)
 
+    def would_act(
+        self, call: Call, policy: ActingPolicy, saved: float, lost: int
+    ) -> None:
+        """Count what would have been done, what it would have saved and cost."""
+        block = self._store.service(call.service)
+        block.counts[_WOULD_ACT[policy]] += 1
+        block.counts[_WOULD_LOSE[policy]] += lost
+        if saved:
+            key = (block.labels[0], policy)
+            whole, self._saved[key] = divmod(self._saved.get(key, 0.0) + saved, 1.0)
+            block.counts[_WOULD_SAVE[policy]] += int(whole)
+
+    def fell_back(
+        self, call: Call, kind: FallbackKind, outcome: FallbackOutcome
+    ) -> None:
+        """Count a fallback that was tried."""
+        self._endpoint(call).counts[_FALLBACKS[kind, outcome]] += 1
+
     def call_ended(
         self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
     ) -> None:
@@ -193,8 +227,16 @@ class MetricsObserver:
         """Count a fault of the agent itself."""
         self._store.block(catalog.AGENT_ERROR.scope, where).counts[_FAULTS] += 1
 
+    def config_reloaded(self, outcome: Literal["applied", "refused"]) -> None:
+        """Count a changed configuration."""
+        self._store.block(catalog.CONFIG_RELOAD.scope).counts[_RELOADS[outcome]] += 1
+
     def agent_info(self, version: str, mode: str, python: str) -> None:
-        """State what the agent is."""
+        """State what the agent is; what was stated before no longer holds."""
+        for metric, values in self._infos[:]:
+            if metric is catalog.AGENT_INFO:
+                self._infos.remove((metric, values))
+                self._store.block(metric.scope, *values).counts[0] = 0
         self._note(catalog.AGENT_INFO, version, mode, python)
 
     def patch_info(self, library: str, version: str, status: str) -> None:
@@ -208,12 +250,12 @@ class MetricsObserver:
     def repeat_infos(self) -> None:
         """State again what was stated, in a store that begins afresh."""
         for metric, values in self._infos:
-            self._store.block(metric.scope, *values)
+            self._store.block(metric.scope, *values).counts[0] = 1
 
     def _note(self, metric: Metric, *values: str) -> None:
         if (metric, values) not in self._infos:
             self._infos.append((metric, values))
-        self._store.block(metric.scope, *values)
+        self._store.block(metric.scope, *values).counts[0] = 1
 
     def _restate(self, service: str) -> None:
         """Say how a service stands now, where whoever serves the metrics reads it."""

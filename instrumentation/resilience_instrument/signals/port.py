@@ -7,7 +7,6 @@ counted. The kernel ends its turn when it dies, and the next one takes the port.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.activation import RUN_ID
@@ -52,9 +51,11 @@ class Port:
         host: Address on which the metrics are served.
         ports: Ports to try in order; empty for none.
         environ: Says which command this is.
+        banner: Whether to say where the metrics are.
     """
 
     __slots__ = (
+        "_banner",
         "_directory",
         "_environ",
         "_host",
@@ -66,8 +67,15 @@ class Port:
     )
 
     def __init__(
-        self, store: Store, host: str, ports: Sequence[int], environ: Mapping[str, str]
+        self,
+        store: Store,
+        host: str,
+        ports: Sequence[int],
+        environ: Mapping[str, str],
+        *,
+        banner: bool = False,
     ) -> None:
+        self._banner = banner
         self._store = store
         self._host = host
         self._ports = ports
@@ -171,7 +179,7 @@ class Port:
             say(f"no free port in {ports[0]}-{ports[-1]}, metrics are not served")
         elif found.port != ports[0]:
             say(f"port {ports[0]} is taken: metrics at {found.url}")
-        elif os.environ.get("RESILIENCE_BANNER") == "1":
+        elif self._banner:
             say(f"metrics at {found.url}")
         return found
 

@@ -17,7 +17,7 @@ import time
 
 from resilience_instrument.activation import RUN_ID, is_over
 
-if sys.platform != "win32":
+if sys.platform != "win32":  # pragma: no branch - the other system has no locks
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 TYPE_CHECKING = False  # typing is not loaded for this

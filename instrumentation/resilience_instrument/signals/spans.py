@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from resilience_instrument.call import Call
     from resilience_instrument.events import (
+        ActingPolicy,
         CallOutcome,
+        FallbackKind,
+        FallbackOutcome,
         RejectingPolicy,
         SkipReason,
         Transition,
@@ -214,6 +217,20 @@ class SpanObserver:
         if spans is not None:
             state = transition.to_state
             spans.tell(call).set_attribute("resilience.breaker.state", state)
+
+    def would_act(
+        self, call: Call, policy: ActingPolicy, saved: float, lost: int
+    ) -> None:
+        """Note nothing: the call's span has ended by then."""
+
+    def fell_back(
+        self, call: Call, kind: FallbackKind, outcome: FallbackOutcome
+    ) -> None:
+        """Note on the call's span what answered, or failed to."""
+        _note(call, "resilience.fallback", {"kind": kind, "outcome": outcome})
+        spans = _spans_of(call)
+        if spans is not None and outcome == "success":
+            spans.call.set_attribute("resilience.fallback", kind)
 
     def call_ended(
         self,
