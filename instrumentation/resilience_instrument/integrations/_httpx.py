@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 _UPGRADED: Final = 101
 _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
+_UNKNOWN: Final = (object(), False)
 _PLANS: Final = 64
 _READ: Final = (True, True)
 _OVER: Final = "the time for the whole call is over"
@@ -199,7 +200,15 @@ class _Given:
                 timeout=timeout,
                 extensions=extensions,
             )
-            note(self, request, timeout, extensions)
+            noted = getattr(self, _CHOSEN, _UNKNOWN)
+            if (
+                timeout is unset
+                and extensions is None
+                and noted[0] is getattr(self, "_timeout", None)
+            ):
+                request._resilience_chosen = noted[1]  # noqa: SLF001 - as `_note`
+            else:
+                note(self, request, timeout, extensions)
             return request
 
         by_name: Any = build_request_by_name
