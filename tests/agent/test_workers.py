@@ -449,10 +449,10 @@ def test_24_tasks_of_celery_are_counted(tmp_path: Path, service: Service) -> Non
 POOLS = """\
 import multiprocessing, pickle, sqlite3, sys
 import requests
-from resilience_instrument.integrations._patch import GovernedFunction
+from resilience_instrument.integrations._patch import is_ours
 
 def call(url):
-    governed = isinstance(vars(requests.Session)["send"], GovernedFunction)
+    governed = is_ours(vars(requests.Session)["send"])
     return governed, requests.get(url).status_code
 
 if __name__ == "__main__":
