@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
-PATIENCE = 120.0
+PATIENCE = 170.0
 
 # A check for a child to make of itself, and to print.
 GOVERNED = """\
