@@ -86,10 +86,10 @@ changelog: $(VENV)/.release ## Show what the next release's changelog will say
 upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
 	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
-bench: $(BENCH_VENV)/.bench ## Measure what the agent costs, in two minutes; ARGS="calls" runs some
+bench: $(BENCH_VENV)/.bench ## Measure what the agent costs; ARGS="calls" runs some of it
 	@$(BENCH) $(ARGS)
 
-bench-full: $(BENCH_VENV)/.bench ## Measure beside everything else there is, for an hour
+bench-full: $(BENCH_VENV)/.bench ## Measure with more rounds, stacks and targets
 	@$(BENCH) --full $(ARGS)
 
 bench-instructions: $(BENCH_VENV)/.bench ## Count instructions a call; needs valgrind
