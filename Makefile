@@ -33,7 +33,12 @@ demo: $(VENV)/.demo ## Watch a service fail with and without the agent
 
 test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the coverage gate
 	@$(BIN)/python -m coverage erase
+ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+else
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone"
+	$(BIN)/python -m coverage run -m pytest -m alone
+endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
 
