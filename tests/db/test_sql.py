@@ -144,19 +144,19 @@ def test_ten_thousand_texts_are_remembered_in_bounds() -> None:
 
 
 def test_a_huge_statement_costs_no_more_than_its_beginning() -> None:
-    """Case 45: an INSERT of 10 MB is named as quickly as one of 10 kB."""
-    small, huge = ("INSERT INTO t VALUES " + "('x')," * n for n in (2_000, 2_000_000))
-    took = {}
-    for sql in (small, huge):
-        best = math.inf
-        for number in range(5):
-            begun = time.perf_counter()
-            assert "INSERT t" == SQLITE.read(f"{sql}({number})").summary
-            best = min(best, time.perf_counter() - begun)
-        took[sql] = best
+    """Case 45: an INSERT of 10 MB is named sooner than its letters are looked at."""
+    sql = "INSERT INTO t VALUES " + "('x')," * 2_000_000
+    named = looked_at = math.inf
+    for number in range(5):
+        fresh = f"{sql}({number})"
+        begun = time.perf_counter()
+        assert "INSERT t" == SQLITE.read(fresh).summary
+        between = time.perf_counter()
+        fresh.upper()
+        named = min(named, between - begun)
+        looked_at = min(looked_at, time.perf_counter() - between)
 
-    # A thousand times as long; copying and hashing it is all that may take longer.
-    assert took[huge] < 100 * took[small]
+    assert named < looked_at
 
 
 @pytest.mark.parametrize(
