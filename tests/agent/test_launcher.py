@@ -153,6 +153,8 @@ def test_10_an_early_interrupt_leaves_no_traceback_of_ours(after: float) -> None
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever started the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as above
     ) as process:
         time.sleep(after)
         process.send_signal(signal.SIGINT)

@@ -253,7 +253,12 @@ class MariaDB(Server):
         self.socket = directory / "s"
         install = str(shutil.which("mariadb-install-db"))
         plain = "--auth-root-authentication-method=normal"
-        self.run([install, "--no-defaults", f"--datadir={self.data}", plain])
+        # Temporary tables of its own: another one that starts must not take them away.
+        scratch = directory / "tmp"
+        scratch.mkdir()
+        scratch.chmod(0o777)
+        places = [f"--datadir={self.data}", f"--tmpdir={scratch}"]
+        self.run([install, "--no-defaults", *places, plain])
         self.start()
         self.sql(
             "CREATE USER app@'127.0.0.1' IDENTIFIED BY 'pw'",

@@ -101,7 +101,9 @@ def _governed(target: AnyTarget, original: Any) -> Any:
     if isinstance(target, Replacement):
         # Through the class, somebody else's wrapper knows that `self` comes first.
         function = target.make(getattr(target.owner, target.name))
-    elif isinstance(original, types.FunctionType) and isinstance(target.owner, type):
+    elif type(original) is types.FunctionType and isinstance(target.owner, type):
+        # By its type: a proxy of another agent claims to be a function too, but
+        # must be bound in its own way.
         function = _around(original, target.wrapper)
     else:
         from resilience_instrument.integrations._wrapper import (  # noqa: PLC0415 - slow to load
