@@ -12,6 +12,9 @@ WORKERS ?= 4
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
 	"$$candidate" -c '$(RECENT)' >/dev/null 2>&1 && echo "$$candidate" && break; done)
+# The benchmarks compare with what the agent itself must never depend on.
+BENCH_VENV := benchmarks/.venv
+BENCH := $(BENCH_VENV)/bin/python -m benchmarks
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 # Needs neither servers nor other agents: runs on every version that we support.
@@ -30,7 +33,12 @@ demo: $(VENV)/.demo ## Watch a service fail with and without the agent
 
 test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the coverage gate
 	@$(BIN)/python -m coverage erase
+ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+else
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone"
+	$(BIN)/python -m coverage run -m pytest -m alone
+endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
 
@@ -83,8 +91,20 @@ changelog: $(VENV)/.release ## Show what the next release's changelog will say
 upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
 	@$(BIN)/python tests/upstream/compare.py $(ARGS)
 
+bench: $(BENCH_VENV)/.bench ## Measure what the agent costs; ARGS="calls" runs some of it
+	@$(BENCH) $(ARGS)
+
+bench-full: $(BENCH_VENV)/.bench ## Measure with more rounds, stacks and targets
+	@$(BENCH) --full $(ARGS)
+
+bench-instructions: $(BENCH_VENV)/.bench ## Count instructions a call; needs valgrind
+	@$(BENCH) instructions $(ARGS)
+
+bench-compare: $(BENCH_VENV)/.bench ## Fail if a call takes 3 % more than at the merge base
+	@$(BENCH).compare $(ARGS)
+
 clean: ## Remove everything that was made, the virtual environment too
-	rm -rf "$(VENV)" .venv-* build dist htmlcov .coverage .coverage.*
+	rm -rf "$(VENV)" .venv-* "$(BENCH_VENV)" build dist htmlcov .coverage .coverage.*
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -123,6 +143,11 @@ $(VENV)/.lint: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.mutate: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group mutate
+	@touch $@
+
+$(BENCH_VENV)/.bench: $(VENV)/.created $(DEFINITION) benchmarks/requirements.txt
+	@$(BIN)/python -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check -q install -e . -r benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.release: $(VENV)/.created $(DEFINITION)

@@ -374,9 +374,11 @@ def test_another_tracer_below_is_seen(
         return wrapped()
 
     theirs: Any = wrapt.FunctionWrapper(vars(Owner)["send"], through)
-    setattr(Owner, "send", _patch.GovernedFunction(theirs, through))  # noqa: B010 - mypy
+    setattr(Owner, "send", theirs)  # noqa: B010 - mypy
     agent = make()
-    agent._targets["lib"] = [_patch.Target(Owner, "send", lambda *_: None)]
+    targets = [_patch.Target(Owner, "send", through)]
+    _patch.apply(targets)
+    agent._targets["lib"] = targets
 
     assert not agent.traced_below("lib")
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.lib", types)

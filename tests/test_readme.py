@@ -30,6 +30,8 @@ from resilience_instrument.signals import catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _pytest.mark import ParameterSet
+
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.\w+)\n")
@@ -263,8 +265,16 @@ def check(reader: Reader, block: Block) -> None:
     method(block)
 
 
+def marked(block: Block) -> ParameterSet:
+    """Return `block` as a parameter: output that tells of seconds comes alone."""
+    name = f"{block.language}-{block.line}"
+    shows_output = block.language == "text" and any(c in block.above for c in STAND_INS)
+    marks = [pytest.mark.alone] if shows_output else []
+    return pytest.param(block, id=name, marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"{b.language}-{b.line}")
+@pytest.mark.parametrize("block", [marked(block) for block in BLOCKS])
 def test_block_of_the_readme_is_true(reader: Reader, block: Block) -> None:
     """Each fenced block does what it says."""
     check(reader, block)

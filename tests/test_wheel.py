@@ -183,7 +183,10 @@ def test_wheel_in_an_empty_venv_retries_for_an_unchanged_app(
     installed: Path, app: Path, failing_twice: str
 ) -> None:
     """The main job: an app that knows nothing of us survives two 503."""
-    env = bare_environment(PATH=f"{installed}:{os.environ['PATH']}")
+    # Another test may have the usual port at this moment, which would be said.
+    env = bare_environment(
+        PATH=f"{installed}:{os.environ['PATH']}", RESILIENCE_METRICS_PORT="0"
+    )
 
     done = run(
         installed / "resilience-instrument", "python", app, failing_twice, env=env

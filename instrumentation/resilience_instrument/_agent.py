@@ -14,8 +14,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, final
 
-import wrapt
-
 from resilience_instrument import __version__, _fork
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import (
@@ -80,6 +78,7 @@ class Agent:
         self.runtime = Runtime(
             self.registry, observer, self.clock, self.faults.report, self.begin
         )
+        self.runtime.fast = True
         self._state_mode(settings)
         self._watch = self._watched()
         os.register_at_fork(before=self._excuse, after_in_child=self._renew)
@@ -159,9 +158,13 @@ class Agent:
 
     def traced_below(self, library: str) -> bool:
         """Tell whether OpenTelemetry's instrumentation of a library is below us."""
-        return f"opentelemetry.instrumentation.{library}" in sys.modules and any(
-            isinstance(found, _patch.GovernedFunction)
-            and isinstance(found.__wrapped__, wrapt.FunctionWrapper)
+        if f"opentelemetry.instrumentation.{library}" not in sys.modules:
+            return False
+        import wrapt  # noqa: PLC0415 - the other one has loaded it
+
+        return any(
+            _patch.is_ours(found)
+            and isinstance(_patch.original_of(found), wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
             for found in [vars(target.owner).get(target.name)]
         )
@@ -264,6 +267,8 @@ def _provoke(agent: Agent, where: str) -> None:
             return fail
 
     runtime = agent.runtime
+    # Else most calls would not pass the place that is to fail.
+    runtime.fast = False
     if where == "describe":
         runtime.registry = Failing()  # type: ignore[assignment]
     elif where == "engine":

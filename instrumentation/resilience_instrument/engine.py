@@ -61,8 +61,37 @@ def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
 ) -> Coroutine[object, None, Outcome]:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
+    now = policies.used = clock.monotonic()
+    policies.budget.deposit(now)
     # Returned and not awaited here: a coroutine less on every call.
-    return _Execution(call, policies, io, observer, clock).run()
+    return _Execution(call, policies, io, observer, clock, now).run()
+
+
+def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
+    call: Call,
+    policies: ServicePolicies,
+    io: Io,
+    observer: Observer,
+    clock: Clock,
+    started: float,
+    generation: int,
+) -> Coroutine[object, None, Outcome]:
+    """Go on with a call whose first attempt was made without a word.
+
+    It paid into the budget and asked the breaker already; everything else is told
+    now as if it happened here. `io` gives the outcome when it is asked to attempt.
+
+    Args:
+        call: What the app asked for.
+        policies: What governs the service.
+        io: Touches the world.
+        observer: Is told what happens.
+        clock: Time and chance.
+        started: The monotonic time at which the call began.
+        generation: The breaker's generation at that time.
+    """
+    execution = _Execution(call, policies, io, observer, clock, started)
+    return execution.run(Permit(generation, started, probe=False))
 
 
 Entry: TypeAlias = tuple[Permit, Slot | None]
@@ -92,13 +121,14 @@ class _Execution:
         "_started",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - as `resume`
         self,
         call: Call,
         policies: ServicePolicies,
         io: Io,
         observer: Observer,
         clock: Clock,
+        started: float,
     ) -> None:
         self._call = call
         self._policies = policies
@@ -110,13 +140,13 @@ class _Execution:
         self._judgement: Judgement | None = None
         self._sent = False
         # The time as it was last read; the happy path reads it twice.
-        self._now = self._started = policies.used = clock.monotonic()
+        self._now = self._started = started
 
-    async def run(self) -> Outcome:
-        self._policies.budget.deposit(self._started)
+    async def run(self, permit: Permit | None = None) -> Outcome:
+        """Tell the story; from a `permit` on that the call has already, if any."""
         self._observer.call_started(self._call)
         try:
-            outcome, label = await self._loop()
+            outcome, label = await self._loop(permit)
             if self._policies.settings.fallback is not None:
                 outcome, label = await self._stand_in(outcome, label)
         except Exception:
@@ -141,12 +171,16 @@ class _Execution:
         self._now = now = self._clock.monotonic()
         return now
 
-    async def _loop(self) -> tuple[Outcome, CallOutcome]:
+    async def _loop(self, permit: Permit | None) -> tuple[Outcome, CallOutcome]:
         """Attempt until an outcome stands; return it and how the call ended."""
         deadline = self._call.deadline
-        if deadline is not None and deadline - self._now < MIN_USEFUL:
-            return self._refuse("deadline")
-        entry = await self._enter_gated() if self._policies.gated else self._enter(None)
+        entry: Entry | Refusal
+        if permit is not None:
+            entry = permit, None
+        elif deadline is not None and deadline - self._now < MIN_USEFUL:
+            entry = "deadline"
+        else:
+            entry = await self._enter_gated() if self._policies.gated else self._enter()
         if isinstance(entry, (str, Rejection)):
             return self._refuse(entry)
         first = self._hedged if self._policies.hedges else self._attempt
@@ -157,9 +191,7 @@ class _Execution:
                 break
             await self._wait(delay, outcome)
             self._tick()
-            again = (
-                await self._enter_gated() if self._policies.gated else self._enter(None)
-            )
+            again = await self._enter_gated() if self._policies.gated else self._enter()
             if isinstance(again, (str, Rejection)):
                 reason: SkipReason = again if isinstance(again, str) else "open"
                 self._observer.retry_skipped(self._call, reason)
@@ -236,7 +268,7 @@ class _Execution:
             bulkhead.leave(ticket)
         return slot
 
-    def _enter(self, slot: Slot | None) -> Entry | Refusal:
+    def _enter(self, slot: Slot | None = None) -> Entry | Refusal:
         """Ask the breaker; a slot of the bulkhead goes back if it refuses."""
         permit, transition = self._policies.breaker.acquire(self._now)
         if transition is not None:

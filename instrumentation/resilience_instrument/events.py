@@ -72,6 +72,22 @@ class Transition(NamedTuple):
     cause: str = ""
 
 
+class Tally(Protocol):
+    """Counts calls of one kind of which there is nothing to tell: they succeed."""
+
+    def begin(self) -> None:
+        """Count a call that is under way."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take that back: there is something to tell, an observer will hear it all."""
+        ...
+
+    def succeed(self, seconds: float) -> None:
+        """Count a call that began here and whose only attempt succeeded."""
+        ...
+
+
 class Observer(Protocol):
     """Who is told what happens to calls. Numbers are seconds."""
 

@@ -58,8 +58,9 @@ class ServicePolicies:
     A call keeps the object that it began with. Objects of one service differ in
     their settings (a health check, another library, a newer file) and share state.
 
-    What is None or false is off. `adaptive` has one estimate for calls that may have
-    an effect and one for those that may be repeated, in this order.
+    What is None or false is off; `plain` says that a first attempt that succeeds
+    concerns breaker, budget and `latencies` only. `adaptive` has one estimate for
+    calls that may have an effect and one for those that may be repeated, in this order.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class ServicePolicies:
         "hedges",
         "latencies",
         "memory",
+        "plain",
         "plan",
         "revises",
         "service",
@@ -120,6 +122,11 @@ class ServicePolicies:
         return new
 
     @property
+    def base(self) -> ServicePolicies:
+        """What is kept of the service, of which this may be a view."""
+        return self if self._base is None else self._base
+
+    @property
     def shadow(self) -> Shadow:
         """What a call that is only observed is played with. It is never shown."""
         found = self._shadow
@@ -143,6 +150,7 @@ class ServicePolicies:
         twin._adopt(settings, self.settings)  # noqa: SLF001 - its own class
         # One budget, one bulkhead and, as it was copied, one circuit for all calls.
         twin.budget, twin.bulkhead, twin.throttle, twin.gated = shared
+        twin.plain = twin._is_plain()  # noqa: SLF001 - its own class
         return twin
 
     def renew_locks(self) -> None:
@@ -180,6 +188,19 @@ class ServicePolicies:
         self.hedges = settings.hedge.enabled
         self.adaptive = self._adaptive(settings)
         self.settings = settings
+        self.plain = self._is_plain()
+
+    def _is_plain(self) -> bool:
+        """Tell whether a first attempt that succeeds is nobody else's business."""
+        settings = self.settings
+        return (
+            settings.enabled
+            and settings.mode == "enforce"
+            and settings.fallback is None
+            and settings.idempotency_key is None
+            and settings.adaptive.mode != "enforce"
+            and not (self.gated or self.hedges or self.revises or self.budget.settles)
+        )
 
     def _adaptive(
         self, settings: ServiceSettings
@@ -210,6 +231,7 @@ class Registry:
     """
 
     __slots__ = (
+        "_caches",
         "_clock",
         "_destinations",
         "_limit",
@@ -228,6 +250,7 @@ class Registry:
         self._limit = limit
         self._lock = threading.Lock()
         self._services: dict[Hashable, ServicePolicies] = {}
+        self._caches: list[dict[Any, Any]] = []
         self._whole: AgentSettings | None = None
         self._destinations: dict[str, Destination] = {}
         self.look: Callable[[float], None] = _look_away
@@ -237,6 +260,7 @@ class Registry:
         """Let these settings hold from the next call on; circuits are kept."""
         self.settings = whole.defaults
         self._whole = whole
+        self._empty_caches()
 
     def policies(  # noqa: PLR0913 - what a room knows about a call
         self,
@@ -361,6 +385,27 @@ class Registry:
         """Return the policies of every service that is kept at this moment."""
         return list(self._services.values())
 
+    @property
+    def watcher(self) -> Callable[[float], None] | None:
+        """Who looks whether the file has changed, None if nobody does."""
+        return None if self.look is _look_away else self.look
+
+    def cache(self) -> dict[Any, Any]:
+        """Return a dictionary that is emptied whenever what is kept here changes.
+
+        Services that make room, other settings and a fork empty it.
+        """
+        made: dict[Any, Any] = {}
+        self._caches.append(made)
+        return made
+
+    def keeps(self, policies: ServicePolicies, route: Hashable = None) -> bool:
+        """Tell whether these policies are among those that hold for their service."""
+        found = self._services.get((policies.service, route))
+        if found is None or policies.base is not found:
+            return False
+        return self._whole is None or found.plan is self._whole.plan
+
     def reload(self, settings: ServiceSettings) -> None:
         """Go on by other settings, for known services and new ones.
 
@@ -372,6 +417,7 @@ class Registry:
         for policies in known:
             if policies.settings is before:
                 policies.reconfigure(settings)
+        self._empty_caches()
 
     def renew_locks(self) -> None:
         """Replace every lock, in a child that was just forked."""
@@ -379,6 +425,11 @@ class Registry:
         for policies in self._services.values():
             policies.renew_locks()
             policies.views = {}
+        self._empty_caches()
+
+    def _empty_caches(self) -> None:
+        for cache in self._caches:
+            cache.clear()
 
     def _make_locked(
         self, service: str, key: Hashable, settings: ServiceSettings
@@ -401,6 +452,7 @@ class Registry:
         # An eighth at a time, so that a crowd of new services does not sort each.
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
+        self._empty_caches()
 
 
 def _look_away(now: float) -> None:

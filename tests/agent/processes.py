@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BIN = Path(sys.executable).parent
-PATIENCE = 120.0
+PATIENCE = 170.0
 
 # A check for a child to make of itself, and to print.
 GOVERNED = """\
 import requests
-from resilience_instrument.integrations._patch import GovernedFunction
+from resilience_instrument.integrations._patch import is_ours
 function = wrapped = vars(requests.Session)["send"]
-while function and not isinstance(function, GovernedFunction):
+while function and not is_ours(function):
     function = getattr(function, "__wrapped__", None)
 print(function is not None)
 """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.processes import environment, free_port, governed
-from db.conftest import postgres
+from db.conftest import place, postgres
 
 if TYPE_CHECKING:
     from db.servers import Postgres
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.scenario,
     pytest.mark.xdist_group("postgres"),
 ]
-__all__ = ["postgres"]
+__all__ = ["place", "postgres"]
 
 PSYCOPG2 = """\
 import sys, uuid

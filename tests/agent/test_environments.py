@@ -20,8 +20,9 @@ from agent.processes import (
     governed,
     run,
 )
+from resilience_instrument.integrations.catalog import LIBRARIES
 
-pytestmark = [pytest.mark.slow, pytest.mark.scenario, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.scenario, pytest.mark.timeout(240)]
 
 SITE = Path(sysconfig.get_path("purelib"))
 BUNDLED = ("requests", "urllib3", "idna", "certifi", "charset_normalizer")
@@ -119,10 +120,11 @@ def test_30_a_frozen_program_runs_unchanged_and_can_start_us_itself(
 ) -> None:
     """The launcher does not reach it, as it has no site; one line of code does."""
     (tmp_path / "app.py").write_text(FROZEN)
+    rooms = [LIBRARIES[name] for name in ("requests", "urllib3", "urllib.request")]
+    hidden = [f"--hidden-import={n}" for n in ("resilience_instrument._agent", *rooms)]
     made = run(
-        *(BIN / "pyinstaller", "--log-level", "ERROR", "app.py"),
-        *("--hidden-import", "resilience_instrument._agent"),
-        *("--hidden-import", "resilience_instrument.integrations.requests"),
+        BIN / "pyinstaller",
+        *("--log-level", "ERROR", *hidden, "app.py"),
         env=bare(),
         cwd=tmp_path,
     )
@@ -251,6 +253,7 @@ def test_greenlets_of_eventlet_wait_side_by_side(port: int) -> None:
             "EVENTLET_NO_GREENDNS": "yes",
             "RESILIENCE_METRICS_PORT": str(port),
             "RESILIENCE_BREAKER_CONSECUTIVE": "100",
+            "RESILIENCE_BREAKER_MIN_CALLS": "1000",
             "RESILIENCE_RETRY_BASE_DELAY": "2",
             "RESILIENCE_RETRY_BUDGET_MIN": "100",
         }

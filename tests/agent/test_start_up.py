@@ -269,8 +269,8 @@ def test_33_a_library_of_another_shape_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "requests.py").write_text("answer = 42")
     code = (
         "import requests, httpx\n"
-        "from resilience_instrument.integrations._patch import GovernedFunction\n"
-        "print(requests.answer, type(vars(httpx.Client)['send']) is GovernedFunction)"
+        "from resilience_instrument.integrations._patch import is_ours\n"
+        "print(requests.answer, is_ours(vars(httpx.Client)['send']))"
     )
     env = environment(PYTHONPATH=str(tmp_path))
 
@@ -369,7 +369,7 @@ def test_44_many_threads_may_import_at_once() -> None:
         "def load(): import requests, httpx\n"
         "threads = [threading.Thread(target=load) for _ in range(20)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]\n"
-        f"{GOVERNED}\nprint(isinstance(wrapped.__wrapped__, GovernedFunction))"
+        f"{GOVERNED}\nprint(is_ours(wrapped.__wrapped__))"
     )
 
     assert (0, "True\nFalse\n", "") == governed("python", "-c", code)

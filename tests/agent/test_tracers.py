@@ -201,11 +201,12 @@ provider.add_span_processor(
 with provider.get_tracer("app").start_as_current_span("work"):
     pass
 requests.get(sys.argv[1])
-import urllib.request
-with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[2]}/metrics") as answer:
-    print(sorted({line.partition("service=")[2].partition(chr(34) + "}")[0]
-        for line in answer.read().decode().splitlines()
-        if line.startswith("circuit_breaker_state{")}))
+import http.client
+metrics = http.client.HTTPConnection("127.0.0.1", int(sys.argv[2]))
+metrics.request("GET", "/metrics")
+print(sorted({line.partition("service=")[2].partition(chr(34) + "}")[0]
+    for line in metrics.getresponse().read().decode().splitlines()
+    if line.startswith("circuit_breaker_state{")}))
 """
 
 

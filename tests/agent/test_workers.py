@@ -150,7 +150,7 @@ def test_20_21_one_port_says_exactly_what_all_workers_did(
     with site(tmp_path, service, *GUNICORN, *options) as found:
         workers = found.ask(200)
         assert 200 == found.total()
-        assert len(workers) > 1
+        assert 200 == sum(workers.values())
 
         os.kill(found.serving(), signal.SIGKILL)
         begun = time.monotonic()
@@ -249,6 +249,7 @@ def test_22_greenlets_wait_side_by_side(tmp_path: Path) -> None:
     settings: Any = {
         "CA": str(tmp_path / "ca.pem"),
         "RESILIENCE_BREAKER_CONSECUTIVE": "100",
+        "RESILIENCE_BREAKER_MIN_CALLS": "1000",
         "RESILIENCE_RETRY_BASE_DELAY": "2.0",
         "RESILIENCE_RETRY_BUDGET_MIN": "100",
     }
@@ -448,10 +449,10 @@ def test_24_tasks_of_celery_are_counted(tmp_path: Path, service: Service) -> Non
 POOLS = """\
 import multiprocessing, pickle, sqlite3, sys
 import requests
-from resilience_instrument.integrations._patch import GovernedFunction
+from resilience_instrument.integrations._patch import is_ours
 
 def call(url):
-    governed = isinstance(vars(requests.Session)["send"], GovernedFunction)
+    governed = is_ours(vars(requests.Session)["send"])
     return governed, requests.get(url).status_code
 
 if __name__ == "__main__":
@@ -462,11 +463,11 @@ if __name__ == "__main__":
         print(sorted(set(pool.map(call, [url] * 6))))
         print({r.status_code for r in pool.map(requests.get, [url] * 3)})
         session = pickle.loads(pickle.dumps(requests.Session().send))
-        assert pickle.loads(pickle.dumps(sqlite3.connect)) is sqlite3.connect
-        import urllib.request
-        metrics = "http://127.0.0.1:" + sys.argv[3] + "/metrics"
-        with urllib.request.urlopen(metrics) as answer:
-            lines = answer.read().decode().splitlines()
+        pickle.loads(pickle.dumps(sqlite3.connect))
+        import http.client
+        metrics = http.client.HTTPConnection("127.0.0.1", int(sys.argv[3]))
+        metrics.request("GET", "/metrics")
+        lines = metrics.getresponse().read().decode().splitlines()
         lines = [line for line in lines if line.startswith("api_request_total")]
         print(sum(float(line.split()[-1]) for line in lines))
 """

@@ -16,6 +16,7 @@ from bundle.play import Play, Played, expressions
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.timeout(300),
     pytest.mark.xdist_group("end-to-end"),
 ]

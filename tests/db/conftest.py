@@ -70,7 +70,7 @@ def govern() -> Iterator[Callable[..., Governed]]:
     with contextlib.ExitStack() as stack:
 
         def begin(library: str, **settings: Any) -> Governed:
-            texts = {name: str(value) for name, value in settings.items()}
+            texts: dict[str, Any] = {k: str(value) for k, value in settings.items()}
             return stack.enter_context(governing((library,), **texts))
 
         yield begin

@@ -539,7 +539,8 @@ def test_a_circuit_that_opens_at_that_moment_hears_no_more(govern: Govern) -> No
             return None, None
 
     policies = type("Policies", (), {"breaker": Breaker()})()
-    link = type("Link", (), {"policies": policies, "runtime": inside.runtime})()
+    facts = {"policies": policies, "runtime": inside.runtime, "acts": True}
+    link = type("Link", (), facts)()
     call = links_of(inside).find("", 0, "a").plain("SELECT t", unbounded=False)
 
     _dbapi._bear_witness(link, call, _dbapi.troubled("x"), 0.0)

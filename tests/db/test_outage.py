@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Govern = Callable[..., Governed]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 TESTED = ("psycopg2", "psycopg", "pymysql")
 

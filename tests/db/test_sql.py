@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -143,15 +144,19 @@ def test_ten_thousand_texts_are_remembered_in_bounds() -> None:
 
 
 def test_a_huge_statement_costs_no_more_than_its_beginning() -> None:
-    """Case 45: an INSERT of 10 MB is named in a moment."""
+    """Case 45: an INSERT of 10 MB is named sooner than its letters are looked at."""
     sql = "INSERT INTO t VALUES " + "('x')," * 2_000_000
+    named = looked_at = math.inf
+    for number in range(5):
+        fresh = f"{sql}({number})"
+        begun = time.perf_counter()
+        assert "INSERT t" == SQLITE.read(fresh).summary
+        between = time.perf_counter()
+        fresh.upper()
+        named = min(named, between - begun)
+        looked_at = min(looked_at, time.perf_counter() - between)
 
-    begun = time.perf_counter()
-    summary = SQLITE.read(sql).summary
-    seconds = time.perf_counter() - begun
-
-    assert "INSERT t" == summary
-    assert seconds < 0.05
+    assert named < looked_at
 
 
 @pytest.mark.parametrize(

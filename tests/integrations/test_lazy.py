@@ -16,8 +16,10 @@ import resilience_instrument.integrations._patch
 import importlib
 from resilience_instrument.integrations.catalog import LIBRARIES
 from resilience_instrument.integrations._room import Runtime
+from resilience_instrument.registry import Registry
 room = importlib.import_module(LIBRARIES["{library}"])
-room.targets(Runtime(None, None, None, None, None))
+registry = Registry(None, None)
+room.targets(Runtime(registry, None, None, None, None))
 late = {{"anyio", "httpcore", "httpcore2", "trio"}}
 print(*sorted(late & (set(sys.modules) - loaded)))
 """

@@ -136,7 +136,7 @@ def test_two_successful_probes_close_it() -> None:
     circuit.run(S)
 
     assert "closed" == circuit.state
-    assert circuit.breaker._free
+    assert circuit.breaker.free
     assert [
         ("closed", "open"),
         ("open", "half_open"),
@@ -709,7 +709,7 @@ def test_traffic_comes_back_step_by_step(
 
     assert admitted is isinstance(circuit.ask(), Permit)
     assert "closed" == circuit.state
-    assert (seconds >= 15.0) is circuit.breaker._free
+    assert (seconds >= 15.0) is circuit.breaker.free
 
 
 def test_who_is_held_back_learns_when_the_next_step_is() -> None:

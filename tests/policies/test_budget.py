@@ -394,4 +394,4 @@ def test_no_deposit_is_lost_between_threads() -> None:
     for thread in threads:
         thread.join()
 
-    assert 100_001 == budget._calls
+    assert 100_001 == budget.calls

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fakes import FakeClock, service_settings
+from resilience_instrument.fastpath import Lane
 from resilience_instrument.policies import breaker as breaker_module
 from resilience_instrument.policies.breaker import Breaker, Permit
 from resilience_instrument.policies.budget import Budget
@@ -57,8 +58,10 @@ class Careless:
 @pytest.mark.parametrize(
     ("function", "first", "last"),
     [
-        (Breaker.record, "_calm", "_good"),
-        (Budget.deposit, "_edge", "_calls"),
+        (Breaker.record, "calm", "good"),
+        (Budget.deposit, "edge", "calls"),
+        (Lane.succeed, "calm", "good"),
+        (Lane.enter, "edge", "calls"),
     ],
 )
 def test_nothing_comes_between_the_look_and_the_addition(
@@ -122,9 +125,9 @@ def test_without_the_interpreters_lock_the_breaker_takes_its_own(
     assert isinstance(permit, Permit)
     breaker.record(permit, Evidence.SUCCESS, clock.now)
 
-    assert not (breaker._free)
-    assert not (breaker._calm)
-    assert 0 == breaker._good
+    assert not (breaker.free)
+    assert not (breaker.calm)
+    assert 0 == breaker.good
     assert breaker._ledger._recent is not None
     assert 1 == breaker._ledger._recent.total
 

@@ -278,16 +278,13 @@ def test_a_bridged_process_is_shown_in_the_apps_registry(make: Make) -> None:
 
 
 def test_a_banner_is_there_for_who_asks(
-    make: Make,
-    free: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    free: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It says where the metrics are."""
-    monkeypatch.setenv("RESILIENCE_BANNER", "1")
-    one = make(free)
+    one = Port(Store(), HOST, [free], {}, banner=True)
 
-    one.open()
+    found = one._bind(Exposition(one.gather), 0)
 
-    assert served(one) == free
+    assert found is not None
+    found.close()
     assert f"metrics at http://{HOST}:{free}/metrics" in capsys.readouterr().err

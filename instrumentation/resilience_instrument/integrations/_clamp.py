@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resilience_instrument.integrations._frame import Frame
+
 
 @final
 class Clamp:
@@ -72,6 +74,22 @@ class Clamp:
 
 CLAMP: Final[ContextVar[Clamp | None]] = ContextVar("resilience_clamp", default=None)
 
+FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+"""The call of the app that is under way in this context."""
+
+
+def clamp_here() -> Clamp | None:
+    """Return the clamp of the attempt that is under way in this context."""
+    found = CLAMP.get()
+    frame = FRAME.get()
+    if found is not None or frame is None:
+        return found
+    held = frame.clamp
+    if held is None or isinstance(held, Clamp):
+        return held
+    made = frame.clamp = held(frame)
+    return made
+
 
 @final
 class ClampedSocket:
@@ -110,7 +128,7 @@ def clamp_response(
 ) -> Any:
     """Wrap `http.client.HTTPResponse.__init__`: read through a clamped socket."""
     result = wrapped(*args, **kwargs)
-    clamp = CLAMP.get()
+    clamp = clamp_here()
     if clamp is not None:
         raw = getattr(instance.fp, "raw", None)
         if isinstance(raw, socket.SocketIO):
@@ -127,7 +145,7 @@ def send_unhurried(
     short one that the agent chose would kill every long upload. Connect first,
     then let sending take what is left of the call.
     """
-    clamp = CLAMP.get()
+    clamp = clamp_here()
     if clamp is not None and clamp.sending:
         if instance.sock is None:
             instance.connect()

@@ -6,10 +6,18 @@ The attempts run below it, hop by hop, each hop judged for itself.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
+from resilience_instrument.integrations._clamp import FRAME, Clamp
 from resilience_instrument.policies.deadline import CURRENT, nearer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+__all__ = ["FRAME", "Frame", "settle"]
+
+_NOTHING: Final = object()
 
 
 @final
@@ -21,18 +29,25 @@ class Frame:
         stream: Whether the app reads the body itself.
     """
 
-    __slots__ = ("deadline", "elapsed", "explicit", "failed", "response", "stream")
+    __slots__ = (
+        "clamp",
+        "deadline",
+        "elapsed",
+        "explicit",
+        "failed",
+        "response",
+        "stream",
+    )
 
     def __init__(self, parent: Frame | None, *, stream: bool) -> None:
         self.stream = stream
         self.deadline: float | None = parent.deadline if parent else None
         self.explicit = False
-        self.response: Any = None
+        self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
+        """The clamp of an attempt on the short way, or what makes it if one asks."""
+        self.response: Any = _NOTHING
         self.failed: Any = None
-        self.elapsed = 0.0
-
-
-FRAME: Final[ContextVar[Frame | None]] = ContextVar("resilience_frame", default=None)
+        self.elapsed: float
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

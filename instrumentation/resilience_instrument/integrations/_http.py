@@ -31,6 +31,11 @@ _METHODS: Final = IDEMPOTENT | {"POST", "PATCH", "CONNECT"}
 _DRAIN: Final = 65536
 _TEST_TOOLS: Final = frozenset({"respx", "vcr"})
 
+FINE: Final = frozenset(range(100, _SERVER_ERROR)) - RETRIED
+"""Statuses of which there is nothing to tell."""
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
 _SUCCESSES: Final = {
     status: Judgement(Verdict.SUCCESS, Evidence.SUCCESS, status=status)
     for status in range(100, 500)

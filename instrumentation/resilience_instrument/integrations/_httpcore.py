@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final, final
 
-from resilience_instrument.integrations._clamp import CLAMP
+from resilience_instrument.integrations._clamp import clamp_here
 from resilience_instrument.integrations._patch import Target
 
 _PIECE: Final = 65536
@@ -45,7 +45,7 @@ class Streams:
         kwargs: dict[str, Any],
     ) -> Any:
         """Wrap `read`."""
-        clamp = CLAMP.get()
+        clamp = clamp_here()
         if clamp is None:
             return wrapped(*args, **kwargs)
         size, timeout = _amount_and_timeout(*args, **kwargs)
@@ -63,7 +63,7 @@ class Streams:
         kwargs: dict[str, Any],
     ) -> Any:
         """Wrap `write`."""
-        clamp = CLAMP.get()
+        clamp = clamp_here()
         if clamp is None:
             return wrapped(*args, **kwargs)
         data, timeout = _amount_and_timeout(*args, **kwargs)

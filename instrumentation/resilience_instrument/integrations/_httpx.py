@@ -9,34 +9,43 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import importlib
+import types
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
-from weakref import WeakKeyDictionary, WeakSet
 
 from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
-from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._http import FINE, IDEMPOTENT
+from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import (
     deliver,
+    deliver_as_made,
     described,
     govern,
     govern_sync,
+    is_watched,
+    resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
 from resilience_instrument.policies.timeout import limits
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.fastpath import Lane
+    from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sending import OwnErrors
     from resilience_instrument.outcome import Outcome
@@ -44,6 +53,11 @@ if TYPE_CHECKING:
     Fault = Callable[[str, Exception], None]
 
 _UPGRADED: Final = 101
+_CHOSEN: Final = "_resilience_chosen"
+"""Says on requests and clients whether the app chose their timeouts."""
+_UNKNOWN: Final = (object(), False)
+_PLANS: Final = 64
+_READ: Final = (True, True)
 _OVER: Final = "the time for the whole call is over"
 
 
@@ -63,6 +77,9 @@ class Kit:
         module = importlib.import_module(library)
         self.library = library
         self.module = module
+        self.pool: Any = None
+        """The class of a pool without a proxy, once there was a call through one."""
+        self.pool_handle: Any = None
         self.own_errors = own_errors
         self.proxied_errors = proxied_errors
         self.never_sent: tuple[Any, ...] = (
@@ -88,7 +105,7 @@ class Kit:
         )
 
 
-def targets(kit: Kit, runtime: Runtime) -> list[Target]:
+def targets(kit: Kit, runtime: Runtime) -> list[AnyTarget]:
     """Return what is wrapped, for one `runtime`."""
     module: Any = kit.module
     client, async_client = module.Client, module.AsyncClient
@@ -97,15 +114,19 @@ def targets(kit: Kit, runtime: Runtime) -> list[Target]:
     return [
         Target(client, "__init__", given.note_client),
         Target(async_client, "__init__", given.note_client),
-        Target(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
-        Target(module.HTTPTransport, "handle_request", _attempts(kit, site)),
+        Replacement(module._client.BaseClient, "build_request", given.note_request),  # noqa: SLF001
+        Replacement(
+            module.HTTPTransport,
+            "handle_request",
+            functools.partial(_sender, kit, site),
+        ),
         Target(
             module.AsyncHTTPTransport,
             "handle_async_request",
             _async_attempts(kit, site),
         ),
-        Target(client, "send", _frame(given)),
-        Target(async_client, "send", _async_frame(given)),
+        Replacement(client, "send", functools.partial(_frame, given)),
+        Replacement(async_client, "send", functools.partial(_async_frame, given)),
     ]
 
 
@@ -117,14 +138,12 @@ class _Given:
     choice is looked at where it is made.
     """
 
-    __slots__ = ("_clients", "_default", "_fault", "_requests", "_unset")
+    __slots__ = ("_default", "_fault", "unset")
 
     def __init__(self, module: Any, fault: Fault) -> None:
         self._fault = fault
         self._default = module._config.DEFAULT_TIMEOUT_CONFIG  # noqa: SLF001
-        self._unset = module.USE_CLIENT_DEFAULT
-        self._clients: WeakSet[Any] = WeakSet()
-        self._requests: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+        self.unset = module.USE_CLIENT_DEFAULT
 
     def note_client(
         self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -133,96 +152,291 @@ class _Given:
         result = wrapped(*args, **kwargs)
         if kwargs.get("timeout", self._default) is not self._default:
             try:
-                self._clients.add(instance)
+                setattr(instance, _CHOSEN, (instance.timeout, True))
             except Exception as fault:
                 self._fault("describe", fault)
         return result
 
-    def note_request(
-        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Wrap `build_request`."""
-        request = wrapped(*args, **kwargs)
+    def note_request(self, original: Any) -> Any:
+        """Replace `build_request`."""
+        unset, note = self.unset, self._note
+
+        @functools.wraps(original)
+        def build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+            request = original(self, *args, **kwargs)
+            timeout = kwargs.get("timeout", unset)
+            note(self, request, timeout, kwargs.get("extensions"))
+            return request
+
+        # The same with the parameters by name, which saves packing them into a
+        # dictionary and out of it again; for versions that have just these.
+        @functools.wraps(original)
+        def build_request_by_name(  # noqa: PLR0913
+            self: Any,
+            method: Any,
+            url: Any,
+            *,
+            content: Any = None,
+            data: Any = None,
+            files: Any = None,
+            json: Any = None,
+            params: Any = None,
+            headers: Any = None,
+            cookies: Any = None,
+            timeout: Any = unset,
+            extensions: Any = None,
+        ) -> Any:
+            request = original(
+                self,
+                method,
+                url,
+                content=content,
+                data=data,
+                files=files,
+                json=json,
+                params=params,
+                headers=headers,
+                cookies=cookies,
+                timeout=timeout,
+                extensions=extensions,
+            )
+            noted = getattr(self, _CHOSEN, _UNKNOWN)
+            if (
+                timeout is unset
+                and extensions is None
+                and noted[0] is getattr(self, "_timeout", None)
+            ):
+                request._resilience_chosen = noted[1]  # noqa: SLF001 - as `_note`
+            else:
+                note(self, request, timeout, extensions)
+            return request
+
+        by_name: Any = build_request_by_name
+        alike = _parameters(original) == _parameters(by_name)
+        return build_request_by_name if alike else build_request
+
+    def _note(self, client: Any, request: Any, timeout: Any, extensions: Any) -> None:
+        """Keep with a request whether the app chose its timeouts."""
         try:
-            chosen = kwargs.get("timeout", self._unset) is not self._unset
-            inside = "timeout" in (kwargs.get("extensions") or {})
-            self._requests[request] = chosen or inside or self._by_client(instance)
+            # On the request itself: anything beside it costs as much as a call.
+            request._resilience_chosen = (  # noqa: SLF001
+                timeout is not self.unset
+                or (extensions is not None and "timeout" in extensions)
+                or self._by_client(client)
+            )
         except Exception as fault:
             self._fault("describe", fault)
-        return request
 
-    def frame(self, client: Any, args: tuple[Any, ...], kwargs: Any) -> Frame:
+    def frame(self, client: Any, request: Any, stream: Any) -> Frame:
         """Return the frame of one call through `client`."""
-        frame = Frame(FRAME.get(), stream=bool(kwargs.get("stream", False)))
+        frame = Frame(FRAME.get(), stream=stream)
         try:
-            frame.explicit = self._by_app(
-                client, args[0] if args else kwargs["request"]
-            )
+            noted = getattr(request, _CHOSEN, None)
+            if noted is None:
+                noted = "timeout" in request.extensions or self._by_client(client)
+            frame.explicit = noted
         except Exception as fault:
             # Explicit: nothing of the app's is replaced by ours then.
             frame.explicit = True
             self._fault("describe", fault)
         return frame
 
-    def _by_app(self, client: Any, request: Any) -> bool:
-        noted = self._requests.get(request)
-        if noted is not None:
-            return noted
-        return "timeout" in request.extensions or self._by_client(client)
-
     def _by_client(self, client: Any) -> bool:
-        return client in self._clients or client.timeout != self._default
+        # The app may give its client another one at any time.
+        timeout = client._timeout  # noqa: SLF001 - what its property returns
+        noted: tuple[Any, bool] | None = getattr(client, _CHOSEN, None)
+        if noted is None or noted[0] is not timeout:
+            noted = (timeout, timeout != self._default)
+            setattr(client, _CHOSEN, noted)
+        return noted[1]
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, none where they are not known."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return ()
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _timed(frame: Frame, response: Any) -> Any:
-    if response is frame.response and not frame.stream:
+    if not frame.stream:
         # Else it would include the attempts before, and the pauses.
         response.elapsed = dt.timedelta(seconds=frame.elapsed)
     return response
 
 
-def _frame(given: _Given) -> Wrapper:
+def _frame(given: _Given, original: Any) -> Any:
+    unset, frame_of = given.unset, given.frame
+
+    @functools.wraps(original)
     def send(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self: Any,
+        request: Any,
+        *,
+        stream: bool = False,
+        auth: Any = unset,
+        follow_redirects: Any = unset,
     ) -> Any:
-        frame = given.frame(instance, args, kwargs)
+        frame = frame_of(self, request, stream)
         token = FRAME.set(frame)
         try:
-            return _timed(frame, wrapped(*args, **kwargs))
+            response = original(
+                self,
+                request,
+                stream=stream,
+                auth=auth,
+                follow_redirects=follow_redirects,
+            )
         finally:
             FRAME.reset(token)
+        return _timed(frame, response) if response is frame.response else response
 
     return send
 
 
-def _async_frame(given: _Given) -> Wrapper:
+def _async_frame(given: _Given, original: Any) -> Any:
+    @functools.wraps(original)
     async def send(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self: Any, request: Any, *, stream: bool = False, **kwargs: Any
     ) -> Any:
-        frame = given.frame(instance, args, kwargs)
+        frame = given.frame(self, request, stream)
         token = FRAME.set(frame)
         try:
-            return _timed(frame, await wrapped(*args, **kwargs))
+            response = await original(self, request, stream=stream, **kwargs)
         finally:
             FRAME.reset(token)
+        return _timed(frame, response) if response is frame.response else response
 
     return send
 
 
-def _attempts(kit: Kit, site: Site) -> Wrapper:
+def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
     runtime = site.runtime
+    monotonic, is_upload = runtime.clock.monotonic, runtime.registry.is_upload
+    in_memory, reads = kit.module.ByteStream, site.lanes(_READ)
 
-    def handle_request(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        sending = described(
-            runtime, _governed, kit, site, wrapped, instance, *args, *kwargs.values()
-        )
-        if sending is None:
-            return wrapped(*args, **kwargs)
-        return govern_sync(runtime, sending.call, sending.policies, sending)
+    def clamp_of(frame: Frame) -> Clamp:
+        return Clamp(frame.deadline, monotonic, sending=False)
+
+    @functools.wraps(original)
+    def handle_request(self: Any, request: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
+        # One function on purpose: calling another for a part is a tenth of its cost.
+        generation = NO_WAY
+        frame: Any
+        lane: Any
+        made: Outcome | BaseException | None = None
+        try:
+            frame = FRAME.get()
+            if (
+                frame is not None
+                and frame.deadline is None
+                and not frame.stream
+                and CURRENT.get() is None
+                and type(self._pool) is kit.pool  # else it goes through a proxy
+                and kit.pool.handle_request is kit.pool_handle
+                and ("opentelemetry.context" not in modules or not is_watched())
+                and (request.method == "GET" or not is_upload(request.headers))
+            ):
+                before = request.extensions
+                given, unbounded = None, True
+                if frame.explicit:
+                    given = tuple(before["timeout"].items())
+                    unbounded = before["timeout"].get("read") is None
+                url = request.url._uri_reference  # noqa: SLF001 - anything public is made anew
+                key = (url.host, url.path, url.port, url.scheme)
+                if unbounded and request.method in IDEMPOTENT:
+                    lane = reads.get(key)
+                else:
+                    safe = _http.is_repeatable(request.method, request.headers)
+                    kind = (unbounded, safe)
+                    lane = site.lanes(kind).get(key)
+                if lane is None:
+                    lane = _lane(site, key, request, unbounded=unbounded)
+                span, phases = lane.plans[given]
+                started = monotonic()
+                generation = lane.enter(started)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if generation == NO_WAY:
+            return _told(kit, site, original, self, request)
+        if span is not None:
+            frame.deadline = started + span
+        frame.clamp = clamp_of
+        if phases is not None:
+            request.extensions = {**before, "timeout": dict(phases)}
+        try:
+            response = original(self, request)
+            now = monotonic()
+            status = response.status_code
+            stream = response.stream
+            if type(stream) is not in_memory and not _is_handed_on(response):
+                pieces = _read(stream)
+                response.stream = in_memory(b"".join(pieces))
+                now = monotonic()
+        except Exception as error:
+            made = Raised(error)
+        except BaseException as error:
+            made = error
+        frame.clamp = None
+        request.extensions = before
+        if made is None:
+            if status in FINE:
+                try:
+                    lane.succeed(generation, started, now)
+                except Exception as fault:
+                    runtime.fault("engine", fault)
+                return response
+            made = Returned(response)
+            frame.response, frame.elapsed = response, now - started
+        begun = Begun(generation, started, made)
+        # The error's traceback holds this frame; the frame must not hold the error.
+        del made
+        return _resumed(kit, site, lane, original, self, request, begun)
 
     return handle_request
+
+
+def _lane(site: Site, key: Any, request: Any, *, unbounded: bool) -> Any:
+    """Return the lane of a URL that is not known by `key` yet."""
+    url = request.url
+    kind = (unbounded, _http.is_repeatable(request.method, request.headers))
+    service = service_name(url.scheme, url.host, url.port)
+    to = Destination(url.scheme, url.host, url.port, url.path)
+    return site.known(key, service, to, kind)
+
+
+def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> Any:
+    """Send a request the long way: the engine tells all of it."""
+    wrapped = types.MethodType(original, transport)
+    sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
+    if sending is None:
+        return wrapped(request)
+    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
+    try:
+        sending.plan()
+    except Exception as fault:
+        site.runtime.fault("describe", fault)
+    return result
+
+
+def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
+    kit: Kit,
+    site: Site,
+    lane: Lane,
+    original: Any,
+    transport: Any,
+    request: Any,
+    begun: Begun,
+) -> Any:
+    """Go on the long way with a request that was sent."""
+    lane.tally.withdraw()
+    wrapped = types.MethodType(original, transport)
+    sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
+    if sending is None:
+        return deliver_as_made(begun)
+    sending.take_over(begun)
+    return resume_sync(site.runtime, lane, sending.call, sending, begun)
 
 
 def _async_attempts(kit: Kit, site: Site) -> Wrapper:
@@ -306,6 +520,33 @@ class _Sending(Sending, StandIns):
         )
         if self._observes:
             self._explicit, self._given = True, _timeouts(phases)
+
+    def plan(self) -> None:
+        """Note how calls like this one are limited, so that they may be shorter."""
+        lane = self._site.remember(self)
+        if lane is None or len(lane.plans) >= _PLANS:
+            return
+        kit, kind = self._kit, type(self._pool)
+        kit.pool, kit.pool_handle = kind, getattr(kind, "handle_request", None)
+        phases = self._request.extensions.get("timeout", {})
+        span = _http.call_end(self._given, self.policies.settings.timeout, 0.0)
+        if span is not None and span < MIN_USEFUL:
+            return
+        now = limits(self._given, span, 0.0)
+        ours = {
+            "connect": now.connect,
+            "read": now.read,
+            "write": now.write,
+            "pool": now.pool,
+        }
+        given = tuple(phases.items()) if self._explicit else None
+        lane.plans[given] = (span, None if ours == phases else ours)
+
+    def take_over(self, begun: Begun) -> None:
+        """Stand where the attempt has been made already."""
+        self._limits = limits(self._given, self.call.deadline, begun.started)
+        if isinstance(begun.made, (Returned, Raised)):
+            self.last = begun.made
 
     def _address(self) -> str:
         return str(self._request.url)

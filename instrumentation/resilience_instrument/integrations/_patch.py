@@ -1,74 +1,54 @@
 """Put wrappers around a library's functions: all of them or none, each once.
 
-A wrapper that wrapt makes cannot be pickled or copied deeply, which the plain
-function could; the subclasses here give that back, so that
-`pickle.dumps(session.send)` works as without the agent.
+A method that is defined in Python is replaced by a plain function, which pickles and
+copies as the original does, by its name. Anything else that can be called is wrapped
+by wrapt, which takes a tenth of a second to load and so is loaded only then.
 """
 
 from __future__ import annotations
 
-import importlib
-import operator
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import wrapt
+import functools
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
-    BoundFunctionWrapper = wrapt.BoundFunctionWrapper[..., Any]
-    FunctionWrapper = wrapt.FunctionWrapper[..., Any]
-else:  # the oldest wrapt that we accept cannot be subscripted when it runs
-    BoundFunctionWrapper = wrapt.BoundFunctionWrapper
-    FunctionWrapper = wrapt.FunctionWrapper
 
 
 class Target(NamedTuple):
-    """One function to wrap: its owner, its name there, and what wraps it."""
+    """One function to wrap: its owner, its name there, and what wraps it.
+
+    The wrapper gets the bound original, its object, and the arguments.
+    """
 
     owner: Any
     name: str
     wrapper: Wrapper
 
 
-def _resolve(module: str, qualified_name: str) -> Any:
-    return operator.attrgetter(qualified_name)(importlib.import_module(module))
+class Replacement(NamedTuple):
+    """One method to replace: its owner, its name there, and what makes the new one.
+
+    `make` gets the original and returns, by `functools.wraps`, a function with the
+    same parameters: for methods that every call passes, as packing and unpacking
+    arguments costs more than the rest.
+    """
+
+    owner: Any
+    name: str
+    make: Callable[[Any], Any]
 
 
-class _BoundGovernedFunction(BoundFunctionWrapper):
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        if self._self_instance is None:
-            return _resolve, (self.__module__, self.__qualname__)
-        return getattr, (self._self_instance, self.__name__)
+AnyTarget: TypeAlias = Target | Replacement
 
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        import copy  # noqa: PLC0415 - seldom needed, and not at import time
-
-        if self._self_instance is None:
-            return self
-        return getattr(copy.deepcopy(self._self_instance, memo), self.__name__)
+_MARK: Final = "__resilience__"
+_COROUTINE: Final = 0x80  # inspect.CO_COROUTINE
 
 
-class GovernedFunction(FunctionWrapper):
-    """A wrapper of ours: known by its class, pickled by its name."""
-
-    __bound_function_wrapper__ = _BoundGovernedFunction
-
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return _resolve, (self.__module__, self.__qualname__)
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-
-def apply(targets: Iterable[Target]) -> list[Target]:
+def apply(targets: Iterable[AnyTarget]) -> list[AnyTarget]:
     """Wrap every target, or leave the library as it was.
 
     A function that carries a wrapper of ours already is left alone, so that two
@@ -80,13 +60,12 @@ def apply(targets: Iterable[Target]) -> list[Target]:
     Raises:
         AttributeError: The library does not have the shape that is needed.
     """
-    done: list[Target] = []
+    done: list[AnyTarget] = []
     try:
         for target in targets:
             original = _own_attribute(target)
             if not _is_governed(original):
-                wrapper = GovernedFunction(original, target.wrapper)
-                setattr(target.owner, target.name, wrapper)
+                setattr(target.owner, target.name, _governed(target, original))
                 done.append(target)
     except BaseException:
         remove(done)
@@ -94,15 +73,70 @@ def apply(targets: Iterable[Target]) -> list[Target]:
     return done
 
 
-def remove(done: Iterable[Target]) -> None:
+def remove(done: Iterable[AnyTarget]) -> None:
     """Take wrappers off where they are still the outermost, else leave the chain."""
     for target in done:
         current = vars(target.owner).get(target.name)
-        if isinstance(current, GovernedFunction):
-            setattr(target.owner, target.name, current.__wrapped__)
+        if is_ours(current):
+            setattr(target.owner, target.name, original_of(current))
 
 
-def _own_attribute(target: Target) -> Any:
+def is_ours(function: Any) -> bool:
+    """Tell whether this very function is one of ours."""
+    if not isinstance(function, types.FunctionType):
+        return _is_wrapper(function)
+    # A wrapper of somebody else's may have copied the mark.
+    return vars(function).get(_MARK, (None,))[0] is function or _is_wrapper(function)
+
+
+def original_of(function: Any) -> Any:
+    """Return what one of ours stands in the place of."""
+    if _is_wrapper(function):
+        return function.__wrapped__
+    return vars(function)[_MARK][1]
+
+
+def _governed(target: AnyTarget, original: Any) -> Any:
+    """Return what stands in the place of `original` from now on."""
+    if isinstance(target, Replacement):
+        # Through the class, somebody else's wrapper knows that `self` comes first.
+        function = target.make(getattr(target.owner, target.name))
+    elif isinstance(original, types.FunctionType) and isinstance(target.owner, type):
+        function = _around(original, target.wrapper)
+    else:
+        from resilience_instrument.integrations._wrapper import (  # noqa: PLC0415 - slow to load
+            GovernedFunction,
+        )
+
+        return GovernedFunction(original, target.wrapper)
+    setattr(function, _MARK, (function, original))
+    return function
+
+
+def _around(original: types.FunctionType, wrapper: Wrapper) -> Any:
+    """Return a plain function that calls `wrapper` as wrapt would."""
+    bind = types.MethodType
+    if original.__code__.co_flags & _COROUTINE:
+
+        @functools.wraps(original)
+        async def governed_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await wrapper(bind(original, self), self, args, kwargs)
+
+        return governed_async
+
+    @functools.wraps(original)
+    def governed(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return wrapper(bind(original, self), self, args, kwargs)
+
+    return governed
+
+
+def _is_wrapper(function: Any) -> bool:
+    wrapper = sys.modules.get("resilience_instrument.integrations._wrapper")
+    return wrapper is not None and isinstance(function, wrapper.GovernedFunction)
+
+
+def _own_attribute(target: AnyTarget) -> Any:
     """Return the attribute as it stands in the class, unbound and undecorated."""
     for owner in getattr(target.owner, "__mro__", (target.owner,)):
         if target.name in vars(owner):
@@ -114,7 +148,7 @@ def _own_attribute(target: Target) -> Any:
 def _is_governed(function: Any) -> bool:
     """Tell whether a wrapper of ours is anywhere in the chain of wrappers."""
     while function is not None:
-        if isinstance(function, GovernedFunction):
+        if is_ours(function):
             return True
         # Not getattr: a wrapt proxy of somebody else's would answer for its inside.
         function = getattr(function, "__wrapped__", None)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
+from resilience_instrument import engine
+from resilience_instrument.call import Call
 from resilience_instrument.engine import Io, execute, run_sync
+from resilience_instrument.fastpath import Lane, ResumedIo
 from resilience_instrument.observe import observe
-from resilience_instrument.outcome import Raised
+from resilience_instrument.outcome import Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
     from resilience_instrument.events import Observer
+    from resilience_instrument.fastpath import Begun
     from resilience_instrument.observe import Would
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import Registry, ServicePolicies
@@ -37,9 +40,11 @@ class Runtime:
         clock: Time and chance.
         fault: Takes a fault of ours: where it happened and what it was.
         begin: Is told before each call; the first one starts the metrics server.
+
+    `fast` says whether calls of which there is nothing to tell may go the short way.
     """
 
-    __slots__ = ("begin", "clock", "fault", "observer", "registry")
+    __slots__ = ("begin", "clock", "fast", "fault", "observer", "registry")
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Runtime:
         self.clock = clock
         self.fault = fault
         self.begin = begin
+        self.fast = False
 
 
 class GovernedIo(Io, Protocol):
@@ -95,6 +101,69 @@ def govern_sync(
     return deliver(run_sync(govern(runtime, call, policies, io)))
 
 
+async def resume(
+    runtime: Runtime, lane: Lane, call: Call, io: GovernedIo, begun: Begun
+) -> Outcome:
+    """Let the engine go on with a call that began on the short way."""
+    try:
+        return await engine.resume(
+            call,
+            lane.policies,
+            ResumedIo(io, begun),
+            runtime.observer,
+            runtime.clock,
+            begun.started,
+            begun.generation,
+        )
+    except Exception as fault:
+        runtime.fault("engine", fault)
+        return await io.untouched() if io.last is None else io.last
+    finally:
+        io.last = None
+
+
+def resume_sync(
+    runtime: Runtime, lane: Lane, call: Call, io: GovernedIo, begun: Begun
+) -> object:
+    """Go on with a synchronous call; return its value or raise its error."""
+    return deliver(run_sync(resume(runtime, lane, call, io, begun)))
+
+
+def deliver_as_made(begun: Begun) -> object:
+    """Return or raise what the attempt came to, though nothing can be told of it."""
+    made = begun.take()
+    if made is None:
+        message = "an attempt ended without an outcome"
+        raise RuntimeError(message)
+    if isinstance(made, (Returned, Raised)):
+        return deliver(made)
+    try:
+        raise made
+    finally:
+        del made
+
+
+def remember(runtime: Runtime, call: Call, policies: ServicePolicies) -> Lane | None:
+    """Return a lane for further calls like this one, None if there can be none."""
+    make: Any = getattr(runtime.observer, "tally", None)
+    if make is None or not (runtime.fast and policies.plain):
+        return None
+    kind = Call(
+        library=call.library,
+        service=call.service,
+        endpoint=call.endpoint,
+        operation=call.operation,
+        repeatable=call.repeatable,
+        unbounded=call.unbounded,
+        measured=call.measured,
+    )
+    tally = make(kind)
+    if tally is None:
+        return None
+    look = runtime.registry.watcher
+    return Lane(kind, policies, tally, runtime.observer, look)
+
+
 def deliver(outcome: Outcome) -> object:
     """Turn an outcome back into a returned value or a raised error."""
     if not isinstance(outcome, Raised):
@@ -119,6 +188,15 @@ def described(runtime: Runtime, make: Callable[..., S | None], *args: Any) -> S 
     except Exception as fault:
         runtime.fault("describe", fault)
         return None
+
+
+def is_watched() -> bool:
+    """Tell whether a telemetry library wants to hear of each call, or of none."""
+    if "opentelemetry.context" not in sys.modules:
+        return False
+    trace = sys.modules.get("opentelemetry.trace")
+    recorded = trace is not None and trace._TRACER_PROVIDER is not None  # noqa: SLF001 - asking for it would set it
+    return recorded or suppressed()
 
 
 def suppressed() -> bool:

@@ -7,12 +7,17 @@ timeouts the app gave, and what the library's errors mean.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._url import Addresses, span_attributes
+from resilience_instrument.integrations._room import remember
+from resilience_instrument.integrations._url import (
+    Addresses,
+    path_start,
+    span_attributes,
+)
 from resilience_instrument.observe import Would
 from resilience_instrument.outcome import Raised
 from resilience_instrument.verdict import Phase, Verdict
@@ -24,13 +29,19 @@ if TYPE_CHECKING:
     from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.policies.timeout import Limits
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
 
+    Kind = tuple[bool, bool]
+    """Whether the app gave no timeout, and whether it may be sent twice."""
     OwnErrors = Mapping[Any, Any]
+
+_URLS: Final = 4096
+"""URLs whose lanes are found without reading them."""
 
 
 @final
@@ -44,7 +55,15 @@ class Site:
         proxied_errors: The same for a call through a proxy, where they differ.
     """
 
-    __slots__ = ("addresses", "library", "own_errors", "proxied_errors", "runtime")
+    __slots__ = (
+        "_by_endpoint",
+        "_by_url",
+        "addresses",
+        "library",
+        "own_errors",
+        "proxied_errors",
+        "runtime",
+    )
 
     def __init__(
         self,
@@ -58,6 +77,56 @@ class Site:
         self.own_errors = own_errors
         self.proxied_errors = proxied_errors
         self.addresses = Addresses()
+        self._by_url: dict[Kind, dict[Any, Lane]] = {
+            (unbounded, repeatable): runtime.registry.cache()
+            for unbounded in (False, True)
+            for repeatable in (False, True)
+        }
+        self._by_endpoint: dict[tuple[ServicePolicies, str, Kind], Lane] = (
+            runtime.registry.cache()
+        )
+
+    def lanes(self, kind: Kind) -> dict[Any, Lane]:
+        """Return the lanes of the URLs that were called lately, of one kind."""
+        return self._by_url[kind]
+
+    def lane(self, url: str, kind: Kind) -> Lane | None:
+        """Return the lane of a URL whose service and endpoint may be known."""
+        start = path_start(url)
+        service, origin = self.addresses.origin(url[:start])
+        to = origin._replace(path=url[start:])
+        return self.known(url, service, to, kind)
+
+    def known(self, key: Any, service: str, to: Destination, kind: Kind) -> Lane | None:
+        """Return the lane of an endpoint that was called, and find it by `key` soon."""
+        registry = self.runtime.registry
+        policies = registry.policies(service, to=to, library=self.library)
+        templates = policies.settings.endpoints
+        endpoint = self.addresses.endpoint(policies.service, to.path, templates)
+        found = self._by_endpoint.get((policies, endpoint, kind))
+        if found is not None:
+            by_url = self._by_url[kind]
+            if len(by_url) >= _URLS:
+                by_url.clear()
+            by_url[key] = found
+        return found
+
+    def remember(self, sending: Sending) -> Lane | None:
+        """Keep a lane for calls like one that was told in full, if there can be one."""
+        call, policies, runtime = sending.call, sending.policies, self.runtime
+        if not (runtime.fast and sending.is_direct):
+            return None
+        kind = (call.unbounded, call.repeatable)
+        key = (policies, call.endpoint, kind)
+        found = self._by_endpoint.get(key)
+        if found is None:
+            found = remember(runtime, call, policies)
+            if found is not None:
+                self._by_endpoint[key] = found
+                # It may have made room for others meanwhile.
+                if not runtime.registry.keeps(policies):
+                    del self._by_endpoint[key]
+        return found
 
 
 class Sending(ABC):
@@ -94,6 +163,11 @@ class Sending(ABC):
         self._route: str | None = None
         self.last: Outcome | None = None
         self.would: Would | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy stands between."""
+        return self._route is None
 
     @property
     def _observes(self) -> bool:

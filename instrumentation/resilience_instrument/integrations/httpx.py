@@ -10,7 +10,7 @@ from resilience_instrument import errors
 from resilience_instrument.integrations import _httpx
 
 if TYPE_CHECKING:
-    from resilience_instrument.integrations._patch import Target
+    from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
 
 
@@ -34,7 +34,7 @@ class DeadlineExceededError(errors.DeadlineExceededError, httpx.ReadTimeout):
     """No time is left; to an app of httpx, a read timeout."""
 
 
-def targets(runtime: Runtime) -> list[Target]:
+def targets(runtime: Runtime) -> list[AnyTarget]:
     """Return what is wrapped, for one `runtime`."""
     if httpx.__name__ == "httpx2":
         # The fork can take the name of the original; it is governed once.

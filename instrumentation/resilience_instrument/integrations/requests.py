@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import http.client
 import io
+import types
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
 import requests
@@ -23,6 +26,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 from resilience_instrument import errors
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
@@ -32,20 +36,38 @@ from resilience_instrument.integrations._clamp import (
 )
 from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
-from resilience_instrument.integrations._patch import Target
-from resilience_instrument.integrations._room import described, govern_sync
+from resilience_instrument.integrations._http import (
+    FINE,
+    IDEMPOTENT,
+    REDIRECTS,
+    is_repeatable,
+)
+from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._room import (
+    deliver_as_made,
+    described,
+    govern_sync,
+    is_watched,
+    resume_sync,
+)
 from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
-from resilience_instrument.policies.timeout import Limits, limits
+from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
+from resilience_instrument.policies.timeout import Limits, limits, shorter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilience_instrument.config.model import Timeouts
-    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.fastpath import Lane
+    from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.verdict import Phase
+
+    Given = tuple[Any, Any, Any, Any, Any]
 
 
 class CircuitBreakerOpenError(
@@ -74,33 +96,34 @@ class DeadlineExceededError(
     """No time is left; to an app of requests, a read timeout."""
 
 
-def targets(runtime: Runtime) -> list[Target]:
+def targets(runtime: Runtime) -> list[AnyTarget]:
     """Return what is wrapped, for one `runtime`."""
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
-        Target(requests.adapters.HTTPAdapter, "send", _attempts(runtime)),
-        Target(requests.Session, "send", _frame),
+        Replacement(requests.adapters.HTTPAdapter, "send", _attempts(runtime)),
+        Replacement(requests.Session, "send", _frame),
     ]
 
 
-def _frame(
-    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    stream = kwargs.get("stream", getattr(instance, "stream", False))
-    frame = Frame(FRAME.get(), stream=bool(stream))
-    token = FRAME.set(frame)
-    try:
-        response = wrapped(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
-    if response is frame.response:
-        # Else it would include the attempts before, and the body.
-        response.elapsed = dt.timedelta(seconds=frame.elapsed)
-    return response
+def _frame(original: Any) -> Any:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, **kwargs: Any) -> Any:
+        frame = Frame(FRAME.get(), stream=kwargs.get("stream", self.stream))
+        token = FRAME.set(frame)
+        try:
+            response = original(self, request, **kwargs)
+        finally:
+            FRAME.reset(token)
+        if response is frame.response:
+            # Else it would include the attempts before, and the body.
+            response.elapsed = dt.timedelta(0, frame.elapsed)
+        return response
+
+    return send
 
 
-def _attempts(runtime: Runtime) -> Wrapper:
+def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
     site = Site(
         runtime,
         "requests",
@@ -112,21 +135,155 @@ def _attempts(runtime: Runtime) -> Wrapper:
         },
         {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},
     )
+    return functools.partial(_sender, site)
 
-    def send(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+
+def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see below
+    runtime = site.runtime
+    monotonic, is_upload = runtime.clock.monotonic, runtime.registry.is_upload
+
+    def own_clamp(frame: Frame) -> Clamp:
+        return Clamp(frame.deadline, monotonic, sending=True)
+
+    def given_clamp(frame: Frame) -> Clamp:
+        return Clamp(frame.deadline, monotonic, sending=False)
+
+    reads = site.lanes(_READ)
+
+    @functools.wraps(original)
+    def send(  # noqa: C901, PLR0912, PLR0913, PLR0917 - the signature of the original
+        self: Any,
+        request: Any,
+        stream: Any = False,  # noqa: FBT002
+        timeout: Any = None,
+        verify: Any = True,  # noqa: FBT002
+        cert: Any = None,
+        proxies: Any = None,
     ) -> Any:
-        sending = described(runtime, _governed, site, wrapped, instance, args, kwargs)
-        if sending is None:
-            return wrapped(*args, **kwargs)
-        return govern_sync(runtime, sending.call, sending.policies, sending)
+        # One function on purpose: calling another for a part is a tenth of its cost.
+        generation = NO_WAY
+        frame: Any
+        lane: Any
+        made: Outcome | BaseException | None = None
+        try:
+            frame = FRAME.get()
+            if (
+                frame is not None
+                and frame.deadline is None
+                and not frame.stream
+                and CURRENT.get() is None
+                and not proxies
+                and _POOL.ConnectionCls is _CONNECTION
+                and (request.body is None or not is_upload(request.headers))
+                and ("opentelemetry.context" not in modules or not is_watched())
+            ):
+                url, method = request.url, request.method
+                if timeout is None and method in IDEMPOTENT:
+                    lane = reads.get(url) or site.lane(url, _READ)
+                else:
+                    repeatable = is_repeatable(method, request.headers)
+                    kind = (timeout is None, repeatable)
+                    lane = site.lanes(kind).get(url) or site.lane(url, kind)
+                span, limit = lane.plans[timeout]
+                started = monotonic()
+                generation = lane.enter(started)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if generation == NO_WAY:
+            given = (stream, timeout, verify, cert, proxies)
+            return _told(site, original, self, request, given)
+        if span is not None:
+            frame.deadline = started + span
+        frame.clamp = given_clamp if limit is None else own_clamp
+        try:
+            response = original(
+                self,
+                request,
+                stream=stream,
+                timeout=timeout if limit is None else limit,
+                verify=verify,
+                cert=cert,
+                proxies=proxies,
+            )
+            headed = now = monotonic()
+            status = response.status_code
+            # Asked for as requests itself asks, when there is something to read.
+            if response._content is False and (  # noqa: SLF001
+                status not in REDIRECTS or not response.is_redirect
+            ):
+                response.content  # noqa: B018 - reads the body into the response
+                now = monotonic()
+                if now - headed > _NOTICEABLE:
+                    frame.response, frame.elapsed = response, headed - started
+        except Exception as error:
+            made = Raised(error)
+        except BaseException as error:
+            made = error
+        clamp, frame.clamp = frame.clamp, None
+        if made is None:
+            if status in FINE:
+                try:
+                    lane.succeed(generation, started, now)
+                except Exception as fault:
+                    runtime.fault("engine", fault)
+                return response
+            made = Returned(response)
+            frame.response, frame.elapsed = response, headed - started
+        given = (stream, timeout, verify, cert, proxies)
+        begun = Begun(generation, started, made)
+        # The error's traceback holds this frame; the frame must not hold the error.
+        del made
+        return _resumed(site, lane, original, self, request, given, clamp, begun)
 
     return send
 
 
+def _told(site: Site, original: Any, adapter: Any, request: Any, given: Given) -> Any:
+    """Send a request the long way: the engine tells all of it."""
+    sending = _describe(site, original, adapter, request, given)
+    if sending is None:
+        return original(adapter, request, **_named(given))
+    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
+    try:
+        sending.plan()
+    except Exception as fault:
+        site.runtime.fault("describe", fault)
+    return result
+
+
+def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
+    site: Site,
+    lane: Lane,
+    original: Any,
+    adapter: Any,
+    request: Any,
+    given: Given,
+    clamp: Any,
+    begun: Begun,
+) -> Any:
+    """Go on the long way with a request that was sent."""
+    lane.tally.withdraw()
+    sending = _describe(site, original, adapter, request, given)
+    if sending is None:
+        return deliver_as_made(begun)
+    sending.take_over(clamp, begun)
+    return resume_sync(site.runtime, lane, sending.call, sending, begun)
+
+
+def _describe(
+    site: Site, original: Any, adapter: Any, request: Any, given: Given
+) -> _Sending | None:
+    wrapped = types.MethodType(original, adapter)
+    named = _named(given)
+    return described(site.runtime, _governed, site, wrapped, adapter, request, named)
+
+
 def _governed(site: Site, *args: Any) -> _Sending | None:
-    connections = urllib3.connectionpool.HTTPConnectionPool.ConnectionCls
-    return None if _http.is_played(connections) else _Sending(site, *args)
+    return None if _http.is_played(_POOL.ConnectionCls) else _Sending(site, *args)
+
+
+def _named(given: Given) -> dict[str, Any]:
+    return dict(zip(_NAMES, given, strict=True))
 
 
 @final
@@ -140,11 +297,11 @@ class _Sending(Sending, StandIns):
         site: Site,
         wrapped: Any,
         adapter: Any,
-        args: tuple[Any, ...],
+        request: Any,
         kwargs: dict[str, Any],
     ) -> None:
-        request, self._kwargs = _arguments(*args, **kwargs)
         super().__init__(site, request)
+        self._kwargs = kwargs
         self._wrapped = wrapped
         self._adapter = adapter
         self._timeout = self._kwargs["timeout"]
@@ -173,6 +330,33 @@ class _Sending(Sending, StandIns):
             ours=self._timeout is None,
             end=end,
         )
+
+    def plan(self) -> None:
+        """Note how calls like this one are limited, so that they may be shorter."""
+        lane, timeout, given = self._site.remember(self), self._timeout, self._given
+        if lane is None or given is None or len(lane.plans) >= _PLANS:
+            return
+        parts = timeout if type(timeout) is tuple else (timeout,)
+        if not all(type(part) in _STEADY for part in parts):
+            return
+        own = self.policies.settings.timeout
+        span = _http.call_end(given, own, 0.0)
+        if span is not None and span < MIN_USEFUL:
+            return
+        limit = None
+        if timeout is None:
+            limit = (shorter(own.connect, span), shorter(own.read, span))
+        lane.plans[timeout] = (span, limit)
+
+    def take_over(self, clamp: Any, begun: Begun) -> None:
+        """Stand where the attempt has been made already."""
+        # Where no socket asked for a clamp, none was cut short.
+        none = Clamp(None, self._clock.monotonic, sending=False)
+        self._clamp: Clamp = clamp if isinstance(clamp, Clamp) else none
+        given = self._given or self.policies.settings.timeout
+        self._limits = limits(given, self.call.deadline, begun.started)
+        if isinstance(begun.made, (Returned, Raised)):
+            self.last = begun.made
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Send the request once and, unless the app streams, read the answer."""
@@ -289,24 +473,6 @@ class _Sending(Sending, StandIns):
             return Raised(error)
 
 
-def _arguments(  # noqa: PLR0913, PLR0917 - the signature of HTTPAdapter.send
-    request: Any,
-    stream: Any = False,  # noqa: FBT002
-    timeout: Any = None,
-    verify: Any = True,  # noqa: FBT002
-    cert: Any = None,
-    proxies: Any = None,
-) -> tuple[Any, dict[str, Any]]:
-    """Sort the arguments of `HTTPAdapter.send`, given by position or by name."""
-    return request, {
-        "stream": stream,
-        "timeout": timeout,
-        "verify": verify,
-        "cert": cert,
-        "proxies": proxies,
-    }
-
-
 def _is_replayable(request: Any) -> bool:
     return _http.is_data(request.body) or isinstance(
         getattr(request, "_body_position", None), int
@@ -324,6 +490,16 @@ def _retries(adapter: Any) -> bool:
     retries = adapter.max_retries
     return not (retries.total == 0 and retries.read is False)
 
+
+_POOL: Final = urllib3.connectionpool.HTTPConnectionPool
+_CONNECTION: Final = _POOL.ConnectionCls
+_READ: Final = (True, True)
+_NAMES: Final = ("stream", "timeout", "verify", "cert", "proxies")
+# Objects that cannot change, so that what was found out about them still holds.
+_STEADY: Final = frozenset({int, float, type(None)})
+_PLANS: Final = 64
+# Seconds that reading a body may take before an app could see them in `elapsed`.
+_NOTICEABLE: Final = 1e-4
 
 _TRANSPORT: Final = (
     requests.exceptions.ConnectionError,

@@ -21,6 +21,7 @@ from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
     Clamp,
+    clamp_here,
     clamp_response,
     send_unhurried,
 )
@@ -135,7 +136,7 @@ def _pool_frame(runtime: Runtime) -> Wrapper:
     def urlopen(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if CLAMP.get() is not None:
+        if clamp_here() is not None:
             # A client above is governed already.
             return wrapped(*args, **kwargs)
         frame = Frame(FRAME.get(), stream=False)
@@ -212,7 +213,7 @@ def _attempts(site: Site) -> Wrapper:
 def _governed(
     site: Site, wrapped: Any, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> _Sending | None:
-    if CLAMP.get() is not None or _http.is_played(pool.ConnectionCls):
+    if clamp_here() is not None or _http.is_played(pool.ConnectionCls):
         return None
     if _is_of_requests(kwargs.get("retries")):
         # requests has a room of its own; whoever switched that off wants none.

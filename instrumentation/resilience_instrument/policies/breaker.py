@@ -53,13 +53,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_calm",
         "_cause",
-        "_edge",
         "_folded",
-        "_free",
-        "_generation",
-        "_good",
         "_inflight",
         "_last_error",
         "_ledger",
@@ -69,11 +64,16 @@ class Breaker:
         "_ramp_began",
         "_service",
         "_settings",
-        "_slow_after",
         "_state",
         "_successes",
         "_uniform",
         "_until",
+        "calm",
+        "edge",
+        "free",
+        "generation",
+        "good",
+        "slow_after",
         "stale",
         "would_reject",
     )
@@ -88,7 +88,7 @@ class Breaker:
         self._uniform = uniform
         self._lock = threading.Lock()
         self._state: State = "closed"
-        self._generation = 0
+        self.generation = 0
         self._successes = 0
         self._openings = 0
         self._until = 0.0
@@ -97,7 +97,7 @@ class Breaker:
         self._ramp_began: float | None = None
         self._cause = Cause("")
         self._last_error = ""
-        self._good = 0
+        self.good = 0
         self._folded = 0
         self._ledger = Ledger(settings)
         self.stale = 0
@@ -136,8 +136,8 @@ class Breaker:
             caused one.
         """
         # Read in this order, a permit of a circuit that opens meanwhile is stale.
-        generation = self._generation
-        if self._free:
+        generation = self.generation
+        if self.free:
             return Permit(generation, now, probe=False), None
         with self._lock:
             return self._acquire_locked(now)
@@ -163,15 +163,15 @@ class Breaker:
             slow: Whether it was slow whatever it took: a timeout is.
         """
         if (
-            self._calm
+            self.calm
             and evidence is _SUCCESS
-            and permit.generation == self._generation
-            and now < self._edge
-            and now - permit.issued < self._slow_after
+            and permit.generation == self.generation
+            and now < self.edge
+            and now - permit.issued < self.slow_after
         ):
             if not permit.done:
                 permit.done = True
-                self._good += 1
+                self.good += 1
             return None
         with self._lock:
             if permit.done:
@@ -179,7 +179,7 @@ class Breaker:
             self._finish_locked(permit)
             if not self._is_current_locked(permit):
                 return None
-            slow = slow or now - permit.issued >= self._slow_after
+            slow = slow or now - permit.issued >= self.slow_after
             if permit.probe:
                 change = self._record_probe_locked(
                     evidence, now, reason, retry_after, slow=slow
@@ -189,6 +189,16 @@ class Breaker:
                     permit, evidence, now, reason, retry_after, slow=slow
                 )
             return self._told_locked(change)
+
+    def succeed(self, generation: int, issued: float, now: float) -> Transition | None:
+        """Take a success of an attempt that was `free` to begin without a permit.
+
+        Args:
+            generation: What it was when the attempt began, read before `free`.
+            issued: The monotonic time at which the attempt began.
+            now: The monotonic time at which it ended.
+        """
+        return self.record(Permit(generation, issued, probe=False), _SUCCESS, now)
 
     def release(self, permit: Permit) -> None:
         """Hand the permit back unused: the attempt counts as nothing."""
@@ -221,11 +231,11 @@ class Breaker:
         Assignments only: the lock may be held by a thread that is not here.
         """
         self._lock = threading.Lock()
-        self._generation += 1
+        self.generation += 1
         self._probes = []
         self._inflight = {}
         self._successes = 0
-        self._folded = self._good
+        self._folded = self.good
         self._ledger = Ledger(self._settings)
         self._adopt_locked(self._settings)
 
@@ -259,7 +269,7 @@ class Breaker:
         self._probes = [p for p in self._probes if now - p.issued < lease]
         if len(self._probes) >= self._settings.probes:
             return self._rejection_locked(0.0), change
-        permit = Permit(self._generation, now, probe=True)
+        permit = Permit(self.generation, now, probe=True)
         self._probes.append(permit)
         return permit, change
 
@@ -275,7 +285,7 @@ class Breaker:
                 return self._rejection_locked(
                     began + (step + 1) * settings.ramp_step - now
                 )
-        permit = Permit(self._generation, now, probe=False)
+        permit = Permit(self.generation, now, probe=False)
         if settings.slow_inflight:
             self._inflight[permit] = None
         return permit
@@ -285,10 +295,10 @@ class Breaker:
         change = None
         while self._inflight:
             permit = next(iter(self._inflight))
-            if now - permit.issued < self._slow_after:
+            if now - permit.issued < self.slow_after:
                 break
             del self._inflight[permit]
-            if permit.generation == self._generation:
+            if permit.generation == self.generation:
                 permit.counted = True
                 self._last_error = _TOO_SLOW
                 self._fold_locked(now)
@@ -310,7 +320,7 @@ class Breaker:
         """Tell whether the permit's result still counts, and count it if not."""
         if permit.generation == GHOST:
             return False
-        current = permit.generation == self._generation
+        current = permit.generation == self.generation
         if current and permit.probe:
             current = permit in self._probes
         if not current:
@@ -386,7 +396,7 @@ class Breaker:
 
     def _close_locked(self, now: float) -> Transition:
         self._openings = 0
-        self._folded = self._good
+        self._folded = self.good
         self._ledger = Ledger(self._settings)
         ramp = now if self._settings.ramp_steps else None
         return self._go_locked("probes_succeeded", ramp=ramp)
@@ -399,7 +409,7 @@ class Breaker:
         cause = self._cause if after == "open" else Cause("")
         last_error = self._last_error if after == "open" else ""
         self._state = after
-        self._generation += 1
+        self.generation += 1
         self._successes = 0
         self._probes = []
         self._ramp_began = ramp
@@ -414,14 +424,14 @@ class Breaker:
 
     def _fold_locked(self, now: float) -> None:
         """Let the successes that were counted without the lock enter the ledger."""
-        good = self._good
+        good = self.good
         self._ledger.add_good(good - self._folded, now)
         self._folded = good
 
     def _adopt_locked(self, settings: BreakerSettings) -> None:
         self._settings = settings
         slow = settings.slow_after
-        self._slow_after = _NEVER if slow is None else slow
+        self.slow_after = _NEVER if slow is None else slow
         self._raise_flags_locked()
 
     def _raise_flags_locked(self) -> None:
@@ -430,6 +440,6 @@ class Breaker:
         plain = self._state == "closed" and _ADDS_ARE_WHOLE
         plain = plain and settings.mode in {"enforce", "shadow"}
         plain = plain and not settings.slow_inflight
-        self._edge = self._ledger.edge
-        self._free = plain and self._ramp_began is None
-        self._calm = plain and self._ledger.is_spotless
+        self.edge = self._ledger.edge
+        self.free = plain and self._ramp_began is None
+        self.calm = plain and self._ledger.is_spotless

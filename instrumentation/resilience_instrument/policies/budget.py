@@ -81,10 +81,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_calls",
         "_cost",
         "_deposit",
-        "_edge",
         "_folded",
         "_head",
         "_lock",
@@ -92,6 +90,8 @@ class Budget:
         "_slices",
         "_sum",
         "_width",
+        "calls",
+        "edge",
     )
 
     settles = False
@@ -101,22 +101,22 @@ class Budget:
         self._cost = round(_DEPOSIT / ratio) if ratio > 0 else 1
         self._reserve = round(minimum * window * self._cost)
         self._width = window / _SLICES
-        self._calls = 0
+        self.calls = 0
         self._folded = 0
         self._slices = [0] * _SLICES
         self._sum = 0
         self._head: int | None = None
-        self._edge = _LONG_AGO
+        self.edge = _LONG_AGO
         self._lock = threading.Lock()
 
     def deposit(self, now: float) -> None:
         """Pay in for one call that starts at `now`."""
-        if now < self._edge and _ADDS_ARE_WHOLE:
-            self._calls += 1
+        if now < self.edge and _ADDS_ARE_WHOLE:
+            self.calls += 1
             return
         with self._lock:
             self._roll_locked(now)
-            self._calls += 1
+            self.calls += 1
 
     def withdraw(self, now: float, *, timeout: bool = False) -> bool:
         """Take one retry out at `now`; False if the budget does not hold it."""
@@ -144,21 +144,21 @@ class Budget:
         self._lock = threading.Lock()
         self._slices = [0] * _SLICES
         self._sum = 0
-        self._folded = self._calls
+        self._folded = self.calls
 
     def _roll_locked(self, now: float) -> int:
         """Take in what was paid since the last time, forget what is too old."""
-        calls = self._calls
+        calls = self.calls
         head = int(now // self._width) if self._head is None else self._head
         self._add_locked(head, (calls - self._folded) * self._deposit)
         self._folded = calls
-        if now >= self._edge:
+        if now >= self.edge:
             entered = int(now // self._width)
             for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
                 self._sum -= self._slices[index % _SLICES]
                 self._slices[index % _SLICES] = 0
             self._head = head = max(head, entered)
-            self._edge = (head + 1) * self._width
+            self.edge = (head + 1) * self._width
         return head
 
     def _add_locked(self, head: int, amount: int) -> None:

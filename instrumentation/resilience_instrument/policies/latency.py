@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import threading
 from bisect import bisect_left
-from collections import deque
 from itertools import accumulate
 from typing import Final, final
 
 _PARTS: Final = 10
 _GROWTH: Final = math.log(1.02)
 _SHORTEST: Final = 1e-6
-_MANY: Final = 2048
+MANY: Final = 2048
+"""How many are only appended before they are sorted in."""
 
 
 @final
@@ -28,7 +28,7 @@ class Latencies:
         window: Seconds that are looked back.
     """
 
-    __slots__ = ("_counts", "_edge", "_fresh", "_lock", "_width")
+    __slots__ = ("_counts", "_lock", "_width", "edge", "fresh")
 
     def __init__(self, window: float) -> None:
         self._width = window / _PARTS
@@ -36,10 +36,10 @@ class Latencies:
 
     def add(self, seconds: float, now: float) -> None:
         """Take in one duration. Appending needs no lock."""
-        if now >= self._edge or len(self._fresh) >= _MANY:
+        if now >= self.edge or len(self.fresh) >= MANY:
             with self._lock:
                 self._roll_locked(now)
-        self._fresh.append(seconds)
+        self.fresh.append(seconds)
 
     def quantile(self, share: float, least: int, now: float) -> float | None:
         """Return the duration that `share` of all did not exceed (nearest rank).
@@ -67,26 +67,31 @@ class Latencies:
     def renew_lock(self) -> None:
         """Replace the lock and start afresh, in a child that was just forked."""
         self._lock = threading.Lock()
-        self._fresh: list[float] = []
-        self._edge = -math.inf
+        self.fresh: list[float] = []
+        self.edge = -math.inf
         # Part by part, newest last: bucket -> [how many, the longest].
-        self._counts: deque[tuple[int, dict[int, list[float]]]] = deque()
+        self._counts: list[tuple[int, dict[int, list[float]]]] = []
 
     def _roll_locked(self, now: float) -> None:
         entered = int(now // self._width)
         if not self._counts:
             self._counts.append((entered, {}))
         newest, counts = self._counts[-1]
-        fresh, self._fresh = self._fresh, []
-        for seconds in fresh:
-            bucket = int(math.log(max(seconds, _SHORTEST)) // _GROWTH)
-            _put(counts, bucket, 1, seconds)
+        fresh, self.fresh = self.fresh, []
+        fresh.sort()
+        start, end = 0, len(fresh)
+        # Sorted, a whole bucket is found at a time: its logarithm is taken once.
+        while start < end:
+            bucket = int(math.log(max(fresh[start], _SHORTEST)) // _GROWTH)
+            stop = bisect_left(fresh, math.exp((bucket + 1) * _GROWTH), start + 1)
+            _put(counts, bucket, stop - start, fresh[stop - 1])
+            start = stop
         if entered > newest:
             self._counts.append((entered, {}))
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
-            self._counts.popleft()
-        self._edge = (newest + 1) * self._width
+            del self._counts[0]
+        self.edge = (newest + 1) * self._width
 
 
 def _put(

@@ -82,7 +82,8 @@ class TimeWindow:
     def __init__(self, seconds: float, buckets: int = BUCKETS) -> None:
         self._buckets = buckets
         self._width = seconds / buckets
-        self._counts = [[0, 0, 0] for _ in range(buckets)]
+        # In a row, three for each bucket: there are as many windows as services.
+        self._counts = [0] * (3 * buckets)
         self._head = 0
         self.edge = float("-inf")
         """The time at which the newest bucket ends."""
@@ -97,11 +98,12 @@ class TimeWindow:
         entered = int(now // self._width)
         oldest = max(self._head, entered - self._buckets) + 1
         for index in range(oldest, entered + 1):
-            counts = self._counts[index % self._buckets]
-            self.total -= counts[0]
-            self.failures -= counts[1]
-            self.slow -= counts[2]
-            counts[:] = (0, 0, 0)
+            at = 3 * (index % self._buckets)
+            total, failures, slow = self._counts[at : at + 3]
+            self.total -= total
+            self.failures -= failures
+            self.slow -= slow
+            self._counts[at : at + 3] = (0, 0, 0)
         self._head = entered
         self.edge = (entered + 1) * self._width
 
@@ -120,14 +122,15 @@ class TimeWindow:
             end = min(now, (index + 1) * self._width)
             place = int(end // other._width)
             if place > other._head - self._buckets:
-                other._put(place, *self._counts[index % self._buckets])
+                at = 3 * (index % self._buckets)
+                other._put(place, *self._counts[at : at + 3])
         return other
 
     def _put(self, index: int, total: int, failures: int, slow: int) -> None:
-        counts = self._counts[index % self._buckets]
-        counts[0] += total
-        counts[1] += failures
-        counts[2] += slow
+        at = 3 * (index % self._buckets)
+        self._counts[at] += total
+        self._counts[at + 1] += failures
+        self._counts[at + 2] += slow
         self.total += total
         self.failures += failures
         self.slow += slow

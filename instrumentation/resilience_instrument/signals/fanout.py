@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from resilience_instrument.call import Call
+    from resilience_instrument.events import Tally
+
     Report = Callable[[str, Exception], None]
 
 
@@ -36,6 +39,20 @@ class Fanout:
     def __init__(self, observers: Sequence[object], report: Report) -> None:
         self.observers = tuple(observers)
         self.report = report
+
+    def tally(self, call: Call) -> Tally | None:
+        """Return what counts calls like this one while there is nothing to tell.
+
+        None if an observer wants to hear of every call.
+        """
+        found = None
+        for observer in self.observers:
+            make = getattr(observer, "tally", None)
+            made = make(call) if make is not None else None
+            if make is None or (made is not None and found is not None):
+                return None
+            found = found or made
+        return found
 
     call_started = _told("call_started")
     attempt_started = _told("attempt_started")

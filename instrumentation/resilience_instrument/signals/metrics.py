@@ -51,6 +51,10 @@ _ATTEMPT_BUCKETS: Final = {
     o: (_E.at(catalog.ATTEMPT_DURATION, o), _E.sum_at(catalog.ATTEMPT_DURATION, o))
     for o in catalog.ATTEMPT_OUTCOMES
 }
+_SUCCEEDED_CALLS: Final = _CALLS["success"]
+_SUCCEEDED_ATTEMPTS: Final = _ATTEMPTS["success"]
+_SUCCEEDED_BUCKETS, _SUCCEEDED_SUM = _ATTEMPT_BUCKETS["success"]
+_BUCKETS: Final = catalog.BUCKETS
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
     for reason in catalog.RETRY_SKIPPED.labels["reason"]
@@ -123,6 +127,19 @@ class MetricsObserver:
                 catalog.UNBOUNDED.scope, service, call.library
             )
             unbounded.counts[_UNBOUNDED] += 1
+
+    def tally(self, call: Call) -> PlainTally:
+        """Return what counts calls like this one that succeed at once."""
+        block = self._endpoint(call)
+        service = block.labels[0]
+        overflow = unbounded = None
+        if OTHER in block.labels:
+            overflow = self._store.block(_OVERFLOW_SCOPE)
+        if call.unbounded:
+            unbounded = self._store.block(
+                catalog.UNBOUNDED.scope, service, call.library
+            )
+        return PlainTally(block, self._store.service(service), unbounded, overflow)
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -251,6 +268,59 @@ class MetricsObserver:
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
+
+
+@final
+class PlainTally:
+    """Counts calls to one endpoint that succeed at once: what the observer would.
+
+    Args:
+        block: The endpoint's numbers.
+        service: The service's numbers.
+        unbounded: Where calls without a timeout are counted, None if they have one.
+        overflow: Where calls beyond the labels are counted, None if they have one.
+    """
+
+    __slots__ = ("_block", "_overflow", "_overflow_cell", "_service", "_unbounded")
+
+    def __init__(
+        self,
+        block: Block,
+        service: Block,
+        unbounded: Block | None,
+        overflow: Block | None,
+    ) -> None:
+        self._block = block
+        self._service = service
+        self._unbounded = unbounded
+        self._overflow = overflow
+        kind = "service" if service.labels[0] == OTHER else "endpoint"
+        self._overflow_cell = _OVERFLOWS[kind]
+
+    def begin(self) -> None:
+        """Count a call under way."""
+        self._service.counts[_INFLIGHT] += 1
+
+    def withdraw(self) -> None:
+        """Take back that it is under way."""
+        self._service.counts[_INFLIGHT] -= 1
+
+    def succeed(self, seconds: float) -> None:
+        """Count the call, its only attempt, and how long both took."""
+        self._service.counts[_INFLIGHT] -= 1
+        if self._unbounded is not None:
+            self._unbounded.counts[_UNBOUNDED] += 1
+        if self._overflow is not None:
+            self._overflow.counts[self._overflow_cell] += 1
+        block = self._block
+        counts, sums = block.counts, block.sums
+        bucket = bisect_left(_BUCKETS, seconds)
+        counts[_SUCCEEDED_ATTEMPTS] += 1
+        counts[_SUCCEEDED_BUCKETS + bucket] += 1
+        sums[_SUCCEEDED_SUM] += seconds
+        counts[_SUCCEEDED_CALLS] += 1
+        counts[_CALL_BUCKETS + bucket] += 1
+        sums[_CALL_SUM] += seconds
 
 
 def _exemplify(block: Block, span: object, seconds: float) -> None:

@@ -1,0 +1,1 @@
+"""What the agent costs, beside what others cost: run `make bench`."""

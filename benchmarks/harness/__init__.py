@@ -1,0 +1,1 @@
+"""How it is measured; what is measured stands beside this package."""

@@ -1,0 +1,190 @@
+"""The short way of a call of which there is nothing to tell: it succeeds at once.
+
+Nearly all calls are of this kind, so they take no coroutine, no lock, no look-up
+by label and no object that is not needed. A `Lane` has at hand what such a call
+touches; a room asks it before the attempt and after. Whatever else happens is
+told in full by the engine, which goes on from the attempt that was made.
+
+Both ways come to the same: the same policies hear it and the same is counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.policies.budget import Budget
+from resilience_instrument.policies.latency import MANY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience_instrument.call import Call
+    from resilience_instrument.engine import Io
+    from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.events import Observer, Tally
+    from resilience_instrument.outcome import Outcome
+    from resilience_instrument.registry import ServicePolicies
+    from resilience_instrument.verdict import Judgement
+
+NO_WAY: Final = -1
+"""What `Lane.enter` returns where the story has to be told in full."""
+
+
+@final
+class Lane:
+    """What calls of one kind to one endpoint have at hand.
+
+    Args:
+        call: One of them, for its labels; nothing of its request is kept.
+        policies: What governs the service.
+        tally: Counts them.
+        observer: Is told if a success changes the circuit.
+        look: Is told the time before each call, None where nobody wants to know.
+    """
+
+    __slots__ = (
+        "_breaker",
+        "_budget",
+        "_kept",
+        "_latencies",
+        "_look",
+        "_observer",
+        "call",
+        "plans",
+        "policies",
+        "tally",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        policies: ServicePolicies,
+        tally: Tally,
+        observer: Observer,
+        look: Callable[[float], None] | None = None,
+    ) -> None:
+        self.call = call
+        self.policies = policies
+        self.tally = tally
+        self.plans: dict[Any, Any] = {}
+        """What a room found out about the timeouts that the app gives."""
+        self._breaker = policies.breaker
+        self._kept = policies.base
+        self._look = look
+        budget = policies.budget
+        self._budget = budget if isinstance(budget, Budget) else None
+        self._latencies = None
+        if policies.adaptive is not None and call.measured:
+            self._latencies = policies.latencies[call.repeatable]
+        self._observer = observer
+
+    def enter(self, now: float) -> int:
+        """Begin a call at `now`; return the breaker's generation, or `NO_WAY`."""
+        breaker, policies = self._breaker, self.policies
+        # Read in this order, what a circuit that opens meanwhile is told is stale.
+        generation = breaker.generation
+        if not (breaker.free and policies.plain):
+            return NO_WAY
+        self._kept.used = now
+        if self._look is not None:
+            self._look(now)
+        budget = self._budget
+        if budget is not None and now < budget.edge:
+            budget.calls += 1
+        else:
+            policies.budget.deposit(now)
+        self.tally.begin()
+        return generation
+
+    def succeed(self, generation: int, begun: float, now: float) -> None:
+        """End a call whose attempt succeeded."""
+        breaker, latencies, seconds = self._breaker, self._latencies, now - begun
+        change = None
+        if (
+            breaker.calm
+            and generation == breaker.generation
+            and now < breaker.edge
+            and seconds < breaker.slow_after
+        ):
+            breaker.good += 1
+        else:
+            change = breaker.succeed(generation, begun, now)
+        if latencies is not None:
+            if now < latencies.edge and len(latencies.fresh) < MANY:
+                latencies.fresh.append(seconds)
+            else:
+                latencies.add(seconds, now)
+        self.tally.succeed(seconds)
+        if change is not None:
+            self._observer.transitioned(self.call, change)
+
+
+@final
+class Begun:
+    """A call on the short way that turns out to have something to tell.
+
+    Args:
+        generation: What `Lane.enter` returned.
+        started: The monotonic time that it was given.
+        made: What the attempt came to.
+    """
+
+    __slots__ = ("generation", "made", "started")
+
+    def __init__(
+        self, generation: int, started: float, made: Outcome | BaseException
+    ) -> None:
+        self.generation = generation
+        self.started = started
+        self.made: Outcome | BaseException | None = made
+
+    def take(self) -> Outcome | BaseException | None:
+        """Return what the attempt came to, once: nobody must keep it alive."""
+        made, self.made = self.made, None
+        return made
+
+
+@final
+class ResumedIo:
+    """An `Io` whose first attempt was made already.
+
+    Args:
+        io: Touches the world from the second attempt on.
+        begun: What the first one came to.
+    """
+
+    __slots__ = ("_begun", "_io")
+
+    def __init__(self, io: Io, begun: Begun) -> None:
+        self._io = io
+        self._begun = begun
+
+    async def attempt(self, number: int, deadline: float | None) -> Outcome:
+        """Give what the first attempt came to, make the others."""
+        made = self._begun.take()
+        if made is None:
+            return await self._io.attempt(number, deadline)
+        if isinstance(made, (Returned, Raised)):
+            return made
+        try:
+            raise made
+        finally:
+            # The traceback holds this frame; what the frame holds must not hold it.
+            del made
+
+    def judge(self, outcome: Outcome) -> Judgement:
+        """Read what the last attempt came to."""
+        return self._io.judge(outcome)
+
+    def reject(self, error: ResilienceError) -> Exception:
+        """Return `error` as one that is also the library's own."""
+        return self._io.reject(error)
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Release what a response holds that will not reach the app."""
+        await self._io.discard(outcome)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._io.sleep(seconds)

@@ -1,0 +1,369 @@
+"""The short way of a call and the long one come to the same."""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import (
+    FakeClock,
+    Script,
+    a_call,
+    answers,
+    breaks,
+    interrupts,
+    is_refused,
+    open_circuit,
+    service_settings,
+    times_out,
+    works,
+)
+from resilience_instrument import engine
+from resilience_instrument.engine import run_sync
+from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
+from resilience_instrument.outcome import Raised, Returned
+from resilience_instrument.registry import ServicePolicies
+from resilience_instrument.signals.fanout import Fanout
+from resilience_instrument.signals.metrics import MetricsObserver, PlainTally
+from resilience_instrument.signals.store import Store
+from resilience_instrument.verdict import Judgement, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fakes import Step
+    from resilience_instrument.config.model import ServiceSettings
+    from resilience_instrument.outcome import Outcome
+
+
+class Recorder:
+    """An observer that remembers what it was told; its tally tells the same."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def told(_call: object, *facts: Any) -> None:
+            self.events.append((name, *map(_plain, facts)))
+
+        return told
+
+    def tally(self, call: object) -> RecordingTally:
+        return RecordingTally(self, call)
+
+
+class RecordingTally:
+    """Tells its observer in full what a tally is told in short."""
+
+    def __init__(self, recorder: Recorder, call: object) -> None:
+        self._recorder = recorder
+        self._call = call
+
+    def begin(self) -> None:
+        """Do nothing: it is told at the end."""
+
+    withdraw = begin
+
+    def succeed(self, seconds: float) -> None:
+        told = self._recorder
+        told.call_started(self._call)
+        told.attempt_started(self._call, 1)
+        told.attempt_ended(self._call, 1, "success", seconds)
+        told.call_ended(self._call, "success", 1, seconds)
+
+
+def _plain(fact: Any) -> Any:
+    """Return what can be compared; of a success nothing else is known."""
+    if isinstance(fact, Judgement):
+        return "success" if fact.verdict is Verdict.SUCCESS else repr(fact)
+    return fact
+
+
+class Service:
+    """One service that is called the long way, or the short one where there is one."""
+
+    def __init__(self, settings: ServiceSettings, *, short: bool) -> None:
+        self.clock = FakeClock()
+        self.policies = ServicePolicies("payment-api", settings, self.clock)
+        self.store = Store()
+        self.metrics = MetricsObserver(self.store)
+        self.recorder = Recorder()
+        self._short = short
+
+    def play(self, observer: Any, steps: tuple[Step, ...], **facts: Any) -> Any:
+        """Make one call whose attempts go as the steps say; return what came of it."""
+        io = Script(self.clock, *steps)
+        try:
+            if self._short:
+                return self._on_lane(observer, io, facts)
+            return run_sync(
+                engine.execute(a_call(**facts), self.policies, io, observer, self.clock)
+            )
+        except KeyboardInterrupt as error:
+            return error
+
+    def _on_lane(self, observer: Any, io: Script, facts: dict[str, Any]) -> Any:
+        call = a_call(**facts)
+        lane = Lane(call, self.policies, observer.tally(call), observer)
+        started = self.clock.now
+        generation = lane.enter(started)
+        if generation == NO_WAY:
+            return run_sync(
+                engine.execute(call, self.policies, io, observer, self.clock)
+            )
+        made: Outcome | BaseException
+        try:
+            made = run_sync(io.attempt(1, None))
+        except BaseException as error:
+            made = error
+        if (
+            isinstance(made, (Returned, Raised))
+            and io.judge(made).verdict is Verdict.SUCCESS
+        ):
+            lane.succeed(generation, started, self.clock.now)
+            return made
+        lane.tally.withdraw()
+        resumed = ResumedIo(io, Begun(generation, started, made))
+        return run_sync(
+            engine.resume(
+                call,
+                self.policies,
+                resumed,
+                observer,
+                self.clock,
+                started,
+                generation,
+            )
+        )
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """Everything that the policies know."""
+        now, policies = self.clock.now, self.policies
+        return (
+            now,
+            policies.breaker.state(now),
+            policies.breaker.generation,
+            policies.budget.ratio_left(now),
+            policies.used,
+            [each.quantile(0.5, 1, now) for each in policies.latencies],
+            [each.quantile(0.99, 1, now) for each in policies.latencies],
+        )
+
+    @property
+    def counted(self) -> dict[Any, Any]:
+        """Everything that was counted."""
+        return {
+            (block.layout.scope, block.labels): (
+                list(block.counts),
+                [round(total, 6) for total in block.sums],
+            )
+            for block in self.store.blocks()
+        }
+
+
+def _steps() -> st.SearchStrategy[tuple[Step, ...]]:
+    seconds = st.sampled_from([0.0, 0.004, 0.3, 2.5, 12.0])
+    step = st.one_of(
+        st.builds(works, seconds=seconds),
+        st.builds(works, seconds=seconds),
+        st.builds(answers, st.sampled_from([429, 503]), seconds),
+        st.builds(lambda s: breaks(seconds=s), seconds),
+        st.builds(times_out, seconds),
+        st.builds(is_refused, st.sampled_from([404, 500])),
+        st.builds(lambda s: interrupts(KeyboardInterrupt(), s), seconds),
+    )
+    return st.lists(step, min_size=1, max_size=4).map(tuple)
+
+
+_FACTS = st.fixed_dictionaries(
+    {
+        "repeatable": st.booleans(),
+        "unbounded": st.booleans(),
+        "measured": st.booleans(),
+        "endpoint": st.sampled_from(["/a", "/b", "other"]),
+    }
+)
+_DEFAULTS = service_settings()
+_HASTY = service_settings(BREAKER_CONSECUTIVE=2, RETRY_MAX_ATTEMPTS=1)
+_SLOW_COUNTS = replace(
+    _DEFAULTS,
+    breaker=replace(
+        _DEFAULTS.breaker, slow_rate=0.5, slow_after=1.0, min_calls=3, window=60.0
+    ),
+)
+_ASKED_BY_OTHERS = {
+    "bulkhead": replace(_DEFAULTS, bulkhead=replace(_DEFAULTS.bulkhead, limit=5)),
+    "adaptive": replace(
+        _DEFAULTS, adaptive=replace(_DEFAULTS.adaptive, mode="enforce")
+    ),
+    "budget": replace(_DEFAULTS, retry=replace(_DEFAULTS.retry, budget_mode="grpc")),
+    "breaker": replace(_DEFAULTS, breaker=replace(_DEFAULTS.breaker, mode="disabled")),
+}
+_SETTINGS = st.sampled_from(
+    [_DEFAULTS, _HASTY, _SLOW_COUNTS, *_ASKED_BY_OTHERS.values()]
+)
+
+
+@given(st.lists(st.tuples(_steps(), _FACTS), max_size=12), _SETTINGS)
+def test_both_ways_count_the_same(
+    calls: list[tuple[tuple[Step, ...], dict[str, Any]]], settings: ServiceSettings
+) -> None:
+    """Whatever comes of calls: outcomes, numbers and policies agree, call by call."""
+    short, long = Service(settings, short=True), Service(settings, short=False)
+
+    for steps, facts in calls:
+        outcomes = [each.play(each.metrics, steps, **facts) for each in (short, long)]
+        assert _same(*outcomes)
+
+        assert long.counted == short.counted
+        assert long.state == short.state
+
+
+@given(st.lists(st.tuples(_steps(), _FACTS), max_size=12), _SETTINGS)
+def test_both_ways_tell_the_same(
+    calls: list[tuple[tuple[Step, ...], dict[str, Any]]], settings: ServiceSettings
+) -> None:
+    """An observer whose tally tells what it counts hears the same story.
+
+    A circuit that opens by a slow success is told after the call and not during it.
+    """
+    short, long = Service(settings, short=True), Service(settings, short=False)
+
+    for steps, facts in calls:
+        for each in (short, long):
+            each.play(each.recorder, steps, **facts)
+
+        assert _in_any_order(long) == _in_any_order(short)
+
+
+def _in_any_order(service: Service) -> list[str]:
+    """Return what was told of the last call."""
+    events, service.recorder.events = service.recorder.events, []
+    return sorted(map(repr, events))
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Raised):
+        # A refusal is made anew, everything else is the very same object.
+        error = second.error
+        return error is first.error or str(error) == str(first.error)
+    return first is second
+
+
+def test_no_short_way_while_the_circuit_is_open() -> None:
+    """A call has to be refused, and that is a story."""
+    service = Service(_DEFAULTS, short=True)
+    lane = _lane(service)
+
+    assert NO_WAY != lane.enter(service.clock.now)
+    open_circuit(service.policies.breaker, service.clock.now)
+
+    assert NO_WAY == lane.enter(service.clock.now)
+
+
+@pytest.mark.parametrize("policy", sorted(_ASKED_BY_OTHERS))
+def test_no_short_way_where_another_policy_asks(policy: str) -> None:
+    """It knows of breaker, budget and durations only."""
+    service = Service(_ASKED_BY_OTHERS[policy], short=True)
+
+    assert NO_WAY == _lane(service).enter(service.clock.now)
+
+
+def _lane(service: Service) -> Lane:
+    call = a_call()
+    observer = service.metrics
+    return Lane(call, service.policies, observer.tally(call), observer)
+
+
+def test_a_failed_attempt_is_not_kept_alive() -> None:
+    """What the attempt came to is handed over once."""
+    begun = Begun(0, 0.0, Returned("x"))
+
+    assert isinstance(begun.take(), Returned)
+    assert begun.take() is None
+
+
+def test_a_fanout_counts_only_where_everybody_agrees() -> None:
+    """Who has no tally wants to hear of every call, and two would hear it twice."""
+    metrics = MetricsObserver(Store())
+
+    def tally(*observers: object) -> object:
+        return Fanout(observers, lambda *_: None).tally(a_call())
+
+    class Silent:
+        def tally(self, _call: object) -> None:
+            """Have nothing to say."""
+
+    assert isinstance(tally(Silent(), metrics, Silent()), PlainTally)
+    assert tally(metrics, object()) is None
+    assert tally(metrics, metrics) is None
+    assert tally() is None
+
+
+def _is_addition(instruction: dis.Instruction) -> bool:
+    # 3.11 and later have one instruction for all operators.
+    return instruction.opname == "BINARY_OP" and instruction.argrepr == "+="
+
+
+@pytest.mark.parametrize(
+    "function",
+    [PlainTally.begin, PlainTally.succeed, Lane.succeed, Lane.enter],
+    ids=lambda function: function.__qualname__,
+)
+def test_nothing_comes_between_reading_and_writing_a_number(
+    function: Callable[..., Any],
+) -> None:
+    """Threads change at calls and backward jumps only, so additions are whole."""
+    names = [each.opname for each in dis.get_instructions(function)]
+    additions = [
+        index
+        for index, each in enumerate(dis.get_instructions(function))
+        if _is_addition(each)
+    ]
+
+    assert additions
+    for index in additions:
+        read = max(i for i in range(index) if names[i] == "COPY")
+        written = next(
+            i for i in range(index, len(names)) if names[i].startswith("STORE_")
+        )
+        assert not {"CALL", "PRECALL", "JUMP_BACKWARD"} & set(names[read:written])
+
+
+@pytest.mark.slow
+def test_threads_lose_no_count_where_a_careless_counter_does() -> None:
+    """Eight threads at the shortest switch interval; the control must lose some."""
+    service = Service(_DEFAULTS, short=True)
+    lane = _lane(service)
+    careless = [0]
+
+    def work() -> None:
+        for _ in range(5000):
+            now = service.clock.monotonic()
+            generation = lane.enter(now)
+            value = careless[0]
+            lane.succeed(generation, now, now)
+            careless[0] = value + 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    counts = service.store.endpoint("payment-api", "/orders/{id}").counts
+    assert {0, 40_000} == set(counts)
+    assert 40_000 > careless[0]
