@@ -717,6 +717,8 @@ def fallbacks() -> list[Json]:
     tried = of_service("resilience_fallback_total")
     answered = of_service("api_request_total", 'outcome="fallback"')
     would = of_service("resilience_would_act_total")
+    saved = of_service("resilience_would_save_seconds_total")
+    lost = of_service("resilience_would_lose_total")
     return [
         row("Fallbacks and observe mode"),
         lines(
@@ -740,9 +742,31 @@ def fallbacks() -> list[Json]:
         ),
         lines(
             "What observe mode would have done",
-            "Empty where the agent enforces.",
+            "Calls to which a policy would have done something. Empty where the agent "
+            "enforces.",
             [query(rate(would, "service, policy"), "{{service}} {{policy}}")],
             "ops",
+        ),
+        lines(
+            "Waiting that observe mode would have saved",
+            "Seconds by which callers would have waited less. Empty where the agent "
+            "enforces.",
+            [
+                query(
+                    f"sum by (service, policy) (increase({saved}{STEP}))",
+                    "{{service}} {{policy}}",
+                )
+            ],
+            "s",
+            width=12,
+        ),
+        lines(
+            "Calls that observe mode would have lost",
+            "Calls that succeeded and would have failed: a policy that loses calls is "
+            "too strict. Empty where the agent enforces.",
+            [query(rate(lost, "service, policy"), "{{service}} {{policy}}")],
+            "ops",
+            width=12,
         ),
     ]
 
@@ -751,6 +775,7 @@ def agent() -> list[Json]:
     """Return how the agent itself is."""
     errors = of_target("resilience_agent_error_total")
     overflow = of_target("resilience_label_overflow_total")
+    reloads = of_target("resilience_config_reload_total")
     return [
         row("The agent"),
         table(
@@ -771,14 +796,26 @@ def agent() -> list[Json]:
             "None of them reached the app: the calls went through ungoverned.",
             [query(rate(errors, "job, where"), "{{job}} {{where}}")],
             "ops",
-            width=6,
         ),
         lines(
             "Calls beyond the label limit",
             "Calls that are counted under `other`.",
             [query(rate(overflow, "job, kind"), "{{job}} {{kind}}")],
             "reqps",
-            width=6,
+            width=12,
+        ),
+        lines(
+            "Changed configuration files",
+            "Applied, or refused: then the old one holds and the reason is on stderr "
+            "of the app.",
+            [
+                query(
+                    f"sum by (job, outcome) (increase({reloads}{STEP}))",
+                    "{{job}} {{outcome}}",
+                )
+            ],
+            "short",
+            width=12,
         ),
     ]
 
@@ -790,7 +827,7 @@ def table(title: str, description: str, expr: str) -> Json:
         title,
         description,
         [latest(expr, "", format="table")],
-        size=(6, 8),
+        size=(8, 8),
         defaults={"unit": "short", "custom": {"align": "auto", "inspect": False}},
         options={"cellHeight": "sm", "showHeader": True},
     ) | {

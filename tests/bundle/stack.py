@@ -38,12 +38,17 @@ def free_port() -> int:
 
 
 def wait_until(
-    holds: Callable[[], object], what: str, patience: float = PATIENCE
+    holds: Callable[[], object],
+    what: str,
+    patience: float = PATIENCE,
+    state: Callable[[], object] = str,
 ) -> None:
-    """Return once `holds()` is true; fail after `patience` seconds."""
+    """Return once `holds()` is true; fail after `patience` seconds, with `state()`."""
     end = time.monotonic() + patience
     while not holds():
-        assert time.monotonic() < end, f"waited {patience} s in vain for {what}"
+        if time.monotonic() > end:
+            message = f"waited {patience} s in vain for {what}: {state()}"
+            raise AssertionError(message)
         time.sleep(0.1)
 
 
@@ -136,9 +141,12 @@ class Stack:
             process.wait(PATIENCE)
         self.webhook.close()
 
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        """Return the samples of an expression at this moment."""
-        return self.ask("query", query=expr)["result"]  # type: ignore[no-any-return]
+    def series(self, expr: str, seconds: float) -> list[dict[str, Any]]:
+        """Return the series of an expression over the last `seconds`."""
+        now = time.time()
+        window = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
+        found = self.ask("query_range", query=expr, step=EVALUATION, **window)
+        return found["result"]  # type: ignore[no-any-return]
 
     def ask(self, path: str, **fields: str) -> Any:
         """Return the data of an answer of Prometheus's API; fail on an error."""

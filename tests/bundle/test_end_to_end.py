@@ -95,6 +95,8 @@ def test_severity_decides_who_is_told(played: Played) -> None:
 EMPTY = {
     "resilience_fallback_total": "no scenario has a fallback",
     "resilience_would_act_total": "the agent enforces",
+    "resilience_would_save_seconds_total": "likewise",
+    "resilience_would_lose_total": "likewise",
     "resilience_agent_error_total": "the agent has no fault",
     'status="failed"': "every library is patched",
     "< on (job, service) min by": "no p99 is just below the timeout in force",

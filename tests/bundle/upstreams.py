@@ -27,8 +27,8 @@ def slow_now_and_then(number: int) -> Answer:
 
 
 def flapping(number: int) -> Answer:
-    """Fail five times in a row after twenty good answers."""
-    return (503, {}) if number % 25 >= 20 else GOOD
+    """Fail five times in a row after twenty good answers, as no retry mends."""
+    return (500, {}) if number % 25 >= 20 else GOOD
 
 
 def asks_to_wait(_: int) -> Answer:
