@@ -266,11 +266,19 @@ def _provoke(agent: Agent, where: str) -> None:
         def __getattr__(self, name: str) -> Any:
             return fail
 
+    class Unknowing:
+        """A registry that rooms can be made with, and that knows no service."""
+
+        policies = staticmethod(fail)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(agent.registry, name)
+
     runtime = agent.runtime
     # Else most calls would not pass the place that is to fail.
     runtime.fast = False
     if where == "describe":
-        runtime.registry = Failing()  # type: ignore[assignment]
+        runtime.registry = Unknowing()  # type: ignore[assignment]
     elif where == "engine":
         runtime.observer = Failing()
     elif where == "observer":
