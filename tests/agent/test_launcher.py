@@ -155,9 +155,11 @@ def test_10_an_early_interrupt_leaves_no_traceback_of_ours(after: float) -> None
         text=True,
         # Whoever started the tests in the background may have it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as above
+        start_new_session=True,
     ) as process:
         time.sleep(after)
-        process.send_signal(signal.SIGINT)
+        # To the whole group, as a terminal does it.
+        os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE)
 
     # 1 is how Python itself ends if it is struck while it reads its start-up files.
