@@ -7,7 +7,7 @@ first: a reader that finds the same time before and after has no mixture.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resilience_instrument.signals import catalog
 
@@ -25,15 +25,6 @@ class Exemplar(NamedTuple):
     span_id: str
     value: float
     time: float
-
-
-@runtime_checkable
-class Sampled(Protocol):
-    """What an observer of spans keeps with a call that is traced."""
-
-    def sampled(self) -> tuple[int, int] | None:
-        """Return the ids of the trace and of the span, None if it is not sampled."""
-        ...
 
 
 def note(  # noqa: PLR0913 - one observation, every part of it by name
