@@ -13,7 +13,7 @@ from resilience_instrument.signals import catalog
 from resilience_instrument.signals.layout import LAYOUTS, counts_in, sums_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableSequence
+    from collections.abc import Callable, Iterator, MutableSequence
 
     from resilience_instrument.signals.layout import Cells, Layout
 
@@ -90,7 +90,9 @@ class Store:
         # A real lock: the thread that serves the metrics is no greenlet.
         self._lock = allocate_lock()
         self._allocate: Allocate = in_memory
-        self._blocks: dict[tuple[tuple[str, ...], tuple[str, ...]], Block] = {}
+        self._blocks: dict[tuple[str, ...], dict[tuple[str, ...], Block]] = {
+            scope: {} for scope in LAYOUTS
+        }
         self._endpoints: dict[tuple[str, str], Block] = {}
         self._known: set[str] = set()
         self.block(catalog.LABEL_OVERFLOW.scope)
@@ -114,21 +116,22 @@ class Store:
 
     def block(self, scope: tuple[str, ...], *labels: str) -> Block:
         """Return the block of a scope for these values of its labels."""
-        found = self._blocks.get((scope, labels))
+        blocks = self._blocks[scope]
+        found = blocks.get(labels)
         if found is None:
             with self._lock:
-                found = self._blocks.get((scope, labels))
+                found = blocks.get(labels)
                 if found is None:
                     layout = LAYOUTS[scope]
                     cells = self._allocate(layout, labels)
-                    found = self._blocks[scope, labels] = Block(layout, labels, cells)
+                    found = blocks[labels] = Block(layout, labels, cells)
         return found
 
     def settle(self, allocate: Allocate) -> None:
         """Keep every block, and all that will come, in cells that `allocate` gives."""
         with self._lock:
             self._allocate = allocate
-            for block in self._blocks.values():
+            for block in self._all_locked():
                 cells = allocate(block.layout, block.labels)
                 counts_in(cells, block.layout)[:] = block.counts
                 sums_in(cells, block.layout)[:] = block.sums
@@ -137,7 +140,11 @@ class Store:
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""
         with self._lock:
-            return list(self._blocks.values())
+            return list(self._all_locked())
+
+    def _all_locked(self) -> Iterator[Block]:
+        for blocks in self._blocks.values():
+            yield from blocks.values()
 
     def renew(self) -> None:
         """Begin with nothing, in a child that was just forked."""
