@@ -34,7 +34,7 @@ from resilience_instrument.integrations._room import (
     resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
-from resilience_instrument.integrations._stand_in import StandIns
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -587,11 +587,11 @@ class _Sending(Sending, StandIns):
             self._frame.elapsed = self._clock.monotonic() - self._limits.start
         return Returned(response)
 
-    def _answer_of(self, response: Any) -> Answer | None:
-        if not isinstance(response.stream, self._kit.module.ByteStream):
-            return None
-        headers = tuple(response.headers.multi_items())
-        return Answer(response.status_code, headers, b"".join(response.stream))
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if isinstance(response.stream, self._kit.module.ByteStream):
+            headers = tuple(response.headers.multi_items())
+            body = b"".join(response.stream)
+            keeper.keep(Answer(response.status_code, headers, body))
 
     def _response(self, answer: Answer) -> Any:
         module = self._kit.module

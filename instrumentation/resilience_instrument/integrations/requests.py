@@ -34,7 +34,7 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._fallback import Answer
+from resilience_instrument.integrations._fallback import Answer, decoded
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import (
     FINE,
@@ -51,7 +51,7 @@ from resilience_instrument.integrations._room import (
     resume_sync,
 )
 from resilience_instrument.integrations._sending import Sending, Site
-from resilience_instrument.integrations._stand_in import StandIns
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -429,16 +429,10 @@ class _Sending(Sending, StandIns):
                     response.content  # noqa: B018 - reads what is left
             response.close()
 
-    def _answer_of(self, response: Any) -> Answer | None:
-        if response._content is False:  # noqa: SLF001 - reading it would wait
-            return None
-        # The body is decoded: its encoding and length are no longer true.
-        headers = (
-            (name, value)
-            for name, value in response.headers.items()
-            if name.lower() not in {"content-encoding", "content-length"}
-        )
-        return Answer(response.status_code, tuple(headers), response.content)
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if response._content is not False:  # noqa: SLF001 - reading it would wait
+            headers = decoded(response.headers.items())
+            keeper.keep(Answer(response.status_code, headers, response.content))
 
     def _response(self, answer: Answer) -> Any:
         raw = urllib3.HTTPResponse(

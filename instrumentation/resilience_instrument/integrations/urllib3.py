@@ -7,8 +7,11 @@ and other clients that are governed it passes untouched.
 
 from __future__ import annotations
 
+import functools
 import http.client
-from typing import TYPE_CHECKING, Any, Final, final
+import io
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import urllib3
 import urllib3.connection
@@ -25,20 +28,28 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
+from resilience_instrument.integrations._fallback import Answer, decoded, without
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
 from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start, service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
 
 if TYPE_CHECKING:
-    from resilience_instrument.config.model import Timeouts
+    from collections.abc import Iterable
+
+    from resilience_instrument.config.model import FallbackSettings, Timeouts
+    from resilience_instrument.events import FallbackKind
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.verdict import Judgement, Phase
+
+_MANAGER: Final[ContextVar[Any]] = ContextVar("resilience_urllib3", default=None)
+"""The manager through which the app calls, which knows the way to other hosts."""
 
 _UNSET: Final = urllib3.Timeout.DEFAULT_TIMEOUT
 
@@ -120,15 +131,14 @@ def targets(runtime: Runtime) -> list[Target]:
 
 
 def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     token = FRAME.set(Frame(FRAME.get(), stream=False))
+    managed = _MANAGER.set(instance)
     try:
         return wrapped(*args, **kwargs)
     finally:
+        _MANAGER.reset(managed)
         FRAME.reset(token)
 
 
@@ -227,14 +237,16 @@ def _is_of_requests(retries: Any) -> bool:
 
 
 @final
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """One request on its way through a pool: the `Io` of its call."""
 
     __slots__ = (
         "_arguments",
         "_clamp",
         "_explicit",
+        "_facts",
         "_given",
+        "_is_replaced",
         "_options",
         "_position",
         "_wrapped",
@@ -251,7 +263,8 @@ class _Sending(Sending):
         super().__init__(site, None)
         self._wrapped = wrapped
         self._arguments, self._options = args, kwargs
-        facts = _Facts(*args, **kwargs)
+        self._is_replaced = False
+        facts = self._facts = _Facts(*args, **kwargs)
         self._request = facts.conn
         self._position = _http.position(facts.body)
         absolute = not facts.url.startswith("/")
@@ -348,6 +361,103 @@ class _Sending(Sending):
             "preload_content", True
         ):
             self._request.close()
+        if self._is_replaced and self._options.get("response_conn") is not None:
+            # The response that would have given it back is not the app's.
+            self._pool._put_conn(self._request)  # noqa: SLF001 - there is no other way
+
+    @property
+    def _pool(self) -> Any:
+        return self._wrapped.__self__
+
+    async def stand_in(
+        self,
+        kind: FallbackKind,
+        settings: FallbackSettings,
+        outcome: Outcome,
+        *,
+        may_be_sent: bool,
+    ) -> Outcome | None:
+        """Return another answer, unless urllib3 is going to try again itself."""
+        if self._comes_back(outcome):
+            return None
+        answer = await super().stand_in(
+            kind, settings, outcome, may_be_sent=may_be_sent
+        )
+        self._is_replaced = isinstance(answer, Returned)
+        return answer
+
+    def _comes_back(self, outcome: Outcome) -> bool:
+        """Tell whether the app's own retries repeat what came to `outcome`."""
+        retries, method = self._facts.retries, self._facts.method
+        if isinstance(retries, LeftToAgent) or not isinstance(retries, urllib3.Retry):
+            return False
+        response = error = None
+        if isinstance(outcome, Raised):
+            error = self._seen(outcome.error)
+        else:
+            response = cast("Any", outcome.value)
+            asked = "Retry-After" in response.headers
+            if not retries.is_retry(method, response.status, asked):
+                return False
+        try:
+            retries.increment(method, self._facts.url, response, error)
+        except Exception:
+            # Out of retries: it raises whatever it was given.
+            return False
+        return True
+
+    def _seen(self, error: Exception) -> Exception:
+        if isinstance(error, urllib3.exceptions.HTTPError):
+            return error
+        # As `urlopen` would say it.
+        return urllib3.exceptions.ProtocolError("Connection aborted.", error)
+
+    def _asked(self) -> Iterable[tuple[str, str]]:
+        return urllib3.HTTPHeaderDict(self._facts.headers).items()
+
+    def _status(self, response: Any) -> int:
+        status: int = response.status
+        return status
+
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if not self._options.get("preload_content", True):
+            return
+        headers = tuple(response.headers.items())
+        if self._options.get("decode_content", True):
+            headers = decoded(headers)
+        keeper.keep(Answer(response.status, headers, response.data))
+
+    def _response(self, answer: Answer) -> Any:
+        reading = ("preload_content", "decode_content")
+        return urllib3.HTTPResponse(
+            body=io.BytesIO(answer.body),
+            headers=urllib3.HTTPHeaderDict(answer.headers),
+            status=answer.status,
+            reason=http.client.responses.get(answer.status),
+            request_method=self._facts.method,
+            request_url=self._facts.url,
+            retries=self._facts.retries,
+            **{name: self._options[name] for name in reading if name in self._options},
+        )
+
+    async def _send_to(self, url: str) -> Any:
+        manager, facts = _MANAGER.get() or _others(), self._facts
+        passed = ("chunked", "preload_content", "decode_content")
+        options = {n: self._options[n] for n in passed if n in self._options}
+        if self._explicit:
+            options["timeout"] = facts.timeout
+        if not isinstance(facts.retries, LeftToAgent):
+            options["retries"] = facts.retries
+        if self._position is not None:
+            facts.body.seek(self._position)
+        headers = urllib3.HTTPHeaderDict(without(self._asked(), {"host"}))
+        headers.update(self._key)
+        return manager.urlopen(
+            facts.method, url, body=facts.body, headers=headers, **options
+        )
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a thread waits."""
@@ -359,6 +469,12 @@ class _Sending(Sending):
             return Returned(self._wrapped(*self._arguments, **self._options))
         except Exception as error:
             return Raised(error)
+
+
+@functools.cache
+def _others() -> urllib3.PoolManager:
+    """Return the way to other hosts for an app that uses a pool of one alone."""
+    return urllib3.PoolManager()
 
 
 @final
