@@ -6,13 +6,15 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from resilience_instrument import __version__, activation
+from resilience_instrument.bootstrap import diagnosis
 from resilience_instrument.cli.terminal import paint, print_json
+from resilience_instrument.config.advice import advise, without_fallback
 from resilience_instrument.config.findings import unknown
 from resilience_instrument.config.keys import KEYS, PREFIX
 from resilience_instrument.config.load import (
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from resilience_instrument.cli.admin import Commands
     from resilience_instrument.config.model import AgentSettings
+    from resilience_instrument.config.plan import Plan
 
 OTHERS: Final = frozenset(
     {
@@ -81,6 +84,11 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor", help="say what would be governed here, and whether settings hold"
     )
+    parser.add_argument(
+        "program",
+        nargs="?",
+        help="a program that is to be governed: a script, a command, an archive",
+    )
     parser.add_argument("--json", action="store_true", help="print for machines")
     parser.set_defaults(run=run)
 
@@ -88,6 +96,8 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Say what the agent would do in this environment; 1 if it would do nothing."""
     lines = list(examined(os.environ))
+    if options.program is not None:
+        lines += _program(options.program)
     if options.json:
         print_json([line._asdict() for line in lines])
     else:
@@ -118,33 +128,50 @@ def examined(environ: Mapping[str, str]) -> Iterator[Line]:
     for library in sorted(LIBRARIES):
         yield Line(library, _standing(library, settings))
     yield _metrics(settings)
+    yield from _advice(plan)
     yield from _neighbours()
+
+
+def _advice(plan: Plan) -> Iterator[Line]:
+    """Say what is allowed and yet seldom meant."""
+    for note in advise(plan):
+        yield Line("advice", str(note), "note")
+    lonely = without_fallback(plan)
+    if lonely:
+        said = f"no fallback: {', '.join(lonely)} (their calls end in an error)"
+        yield Line("advice", said, "note")
 
 
 def _activation(environ: Mapping[str, str]) -> Iterator[Line]:
     """Say why apps would not be governed, or by which way they are."""
-    if activation.is_off(environ):
-        said = "switched off by RESILIENCE_ENABLED"
-        yield Line("activation", said, "bad")
-        return
-    asked = environ.get(activation.ACTIVE) == "1"
-    if asked and not activation.is_asked_for(environ):
-        where = environ.get(activation.PREFIX, "nowhere")
-        said = f"asked for by {where}, which is another environment: inactive here"
-        yield Line("activation", said, "bad")
-        return
-    ways = ["PYTHONPATH"]
-    carrier = Path(activation.__file__).parent.parent / "resilience_instrument.pth"
-    if carrier.exists():
-        ways.append(carrier.name)
+    if activation.is_off(environ) or environ.get(activation.ACTIVE) == "1":
+        # Asked for, or forbidden: then whoever starts a process here gets this.
+        reasons = diagnosis.of_process(environ)
+        for reason in reasons:
+            yield Line("activation", f"inactive here: {reason}", "bad")
+        if reasons:
+            return
+    carried = diagnosis.has_start_up_file()
+    ways = ["PYTHONPATH", *(["resilience_instrument.pth"] if carried else [])]
     yield Line("activation", f"through {' and '.join(ways)}")
-    if len(ways) == 1:
-        said = f"{carrier.name} is not installed: python -I and -E are not reached"
+    if not carried:
+        said = "resilience_instrument.pth is not installed"
+        said = f"{said}: python -I and -E are not reached"
         yield Line("activation", said, "note")
     said = "not reached: python -S, frozen programs, processes without our variables"
     yield Line(
         "activation", f"{said} (import resilience_instrument.auto there)", "note"
     )
+
+
+def _program(name: str) -> Iterator[Line]:
+    """Say why a program would not be governed, as far as one sees."""
+    path = shutil.which(name) or name
+    reasons = diagnosis.of_program(path)
+    for reason in reasons:
+        yield Line(path, f"would not be governed: {reason}", "bad")
+    if not reasons:
+        yield Line(path, "would be governed")
 
 
 def _strangers(environ: Mapping[str, str]) -> Iterator[Line]:
