@@ -304,9 +304,10 @@ class Registry:
         whole = self._whole
         if whole is None:
             return False
-        length = headers.get("Content-Length", "")
+        length = _text(headers.get("Content-Length", ""))
         size = int(length) if length.isdecimal() else None
-        return whole.plan.rules.is_upload(size, headers.get("Content-Type", ""))
+        kind = _text(headers.get("Content-Type", ""))
+        return whole.plan.rules.is_upload(size, kind)
 
     def _state(
         self,
@@ -477,3 +478,8 @@ def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
     if "fallback" in policies:
         settings = dataclasses.replace(settings, fallback=None)
     return settings
+
+
+def _text(value: str | bytes) -> str:
+    """Return a header as text; an app may give bytes."""
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -242,6 +242,7 @@ class _Sending(Sending, StandIns):
 
     __slots__ = (
         "_arguments",
+        "_asked_for",
         "_clamp",
         "_explicit",
         "_facts",
@@ -276,7 +277,7 @@ class _Sending(Sending, StandIns):
         self._url = facts.url if absolute else f"{pool.scheme}://{service}{facts.url}"
         route = str(pool.proxy) if pool.proxy else None
         to = to._replace(path=facts.url[start:])
-        headers = urllib3.HTTPHeaderDict(facts.headers)
+        headers = self._asked_for = _readable(facts.headers)
         own = self._find_policies(service, route, to, headers)
         self._explicit = self._frame is None or self._frame.explicit
         self._given = own
@@ -413,7 +414,7 @@ class _Sending(Sending, StandIns):
         return urllib3.exceptions.ProtocolError("Connection aborted.", error)
 
     def _asked(self) -> Iterable[tuple[str, str]]:
-        return urllib3.HTTPHeaderDict(self._facts.headers).items()
+        return self._asked_for.items()
 
     def _status(self, response: Any) -> int:
         status: int = response.status
@@ -469,6 +470,20 @@ class _Sending(Sending, StandIns):
             return Returned(self._wrapped(*self._arguments, **self._options))
         except Exception as error:
             return Raised(error)
+
+
+def _readable(given: Any) -> urllib3.HTTPHeaderDict:
+    """Return headers in which names are found, also where they are bytes."""
+    headers = urllib3.HTTPHeaderDict(given)
+    pairs = list(headers.iteritems())
+    if any(isinstance(part, bytes) for pair in pairs for part in pair):
+        texts = ((_text(name), _text(value)) for name, value in pairs)
+        headers = urllib3.HTTPHeaderDict(texts)
+    return headers
+
+
+def _text(part: str | bytes) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else part
 
 
 @functools.cache
