@@ -144,13 +144,13 @@ def _advice(plan: Plan) -> Iterator[Line]:
 
 def _activation(environ: Mapping[str, str]) -> Iterator[Line]:
     """Say why apps would not be governed, or by which way they are."""
-    if activation.is_off(environ) or environ.get(activation.ACTIVE) == "1":
-        # Asked for, or forbidden: then whoever starts a process here gets this.
-        reasons = diagnosis.of_process(environ)
-        for reason in reasons:
-            yield Line("activation", f"inactive here: {reason}", "bad")
-        if reasons:
-            return
+    asked = environ.get(activation.ACTIVE) == "1" or activation.is_off(environ)
+    # Who only looks around was started by nobody, and that is no fault.
+    reasons = diagnosis.of_process(environ) if asked else []
+    for reason in reasons:
+        yield Line("activation", f"inactive here: {reason}", "bad")
+    if reasons:
+        return
     carried = diagnosis.has_start_up_file()
     ways = ["PYTHONPATH", *(["resilience_instrument.pth"] if carried else [])]
     yield Line("activation", f"through {' and '.join(ways)}")
