@@ -220,7 +220,9 @@ class _Sending(Sending, StandIns):
             app_retries=False,
             unbounded=not self._explicit,
             ours=not self._explicit,
-            end=None if total is None else app.started + total,
+            end=_http.capped(
+                None if total is None else app.started + total, own, app.started
+            ),
         )
         if self._observes:
             # aiohttp keeps the app's timeouts itself.

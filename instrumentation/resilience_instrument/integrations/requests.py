@@ -344,8 +344,12 @@ class _Sending(Sending, StandIns):
         if span is not None and span < MIN_USEFUL:
             return
         limit = None
+        within = (shorter(given.connect, span), shorter(given.read, span))
         if timeout is None:
-            limit = (shorter(own.connect, span), shorter(own.read, span))
+            limit = within
+        elif within != (given.connect, given.read):
+            # Somebody limits what the app allows: its own object does not hold.
+            return
         lane.plans[timeout] = (span, limit)
 
     def take_over(self, clamp: Any, begun: Begun) -> None:
