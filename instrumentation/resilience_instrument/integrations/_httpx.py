@@ -304,9 +304,10 @@ def _async_frame(given: _Given, original: Any) -> Any:
         token = FRAME.set(frame)
         try:
             response = await original(self, request, stream=stream, **kwargs)
+            return _timed(frame, response) if response is frame.response else response
         finally:
             FRAME.reset(token)
-        return _timed(frame, response) if response is frame.response else response
+            frame.forget()
 
     return send
 
@@ -500,7 +501,7 @@ class _Sending(Sending, StandIns):
         self._kit = kit
         self._wrapped = wrapped
         self._transport = transport
-        url = request.url
+        url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
         self._pool = getattr(transport, "_pool", None)
         to = Destination(url.scheme, url.host, url.port, url.path)
@@ -547,9 +548,6 @@ class _Sending(Sending, StandIns):
         self._limits = limits(self._given, self.call.deadline, begun.started)
         if isinstance(begun.made, (Returned, Raised)):
             self.last = begun.made
-
-    def _address(self) -> str:
-        return str(self._request.url)
 
     def _begin(self, deadline: float | None) -> tuple[_http.Carried, dict[str, Any]]:
         """Give the request this attempt's timeouts and headers."""
@@ -700,9 +698,9 @@ class _AsyncSending(_Sending):
 
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
-        # The outcome unless the end of the call comes first.
-        error = self._kit.module.ReadTimeout(_OVER, request=self._request)
-        self.last = Raised(error)
+        # The outcome if the end of the call comes first. It gets no name: the frames
+        # of what httpcore raised hold this one.
+        self.last = Raised(self._kit.module.ReadTimeout(_OVER, request=self._request))
         try:
             with anyio.move_on_after(left) as scope:
                 self.last = await self._send(self._turn(scope))

@@ -7,6 +7,7 @@ timeouts the app gave, and what the library's errors mean.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.call import Call
@@ -153,7 +154,8 @@ class Sending(ABC):
     _key: dict[str, str]
     _limits: Limits
     _method: str
-    _url: str
+    _url: object
+    """What reads as the URL in full."""
 
     def __init__(self, site: Site, request: Any) -> None:
         self._site = site
@@ -244,7 +246,8 @@ class Sending(ABC):
             or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=deadline,
-            attributes=self._attributes,
+            # Not a method of this object, which would hold itself through its call.
+            attributes=partial(_attributes, self._url, method),
         )
 
     def _comes_again(self) -> bool:
@@ -263,15 +266,8 @@ class Sending(ABC):
         return _http.Carried(self._request.headers, self._carrier)
 
     def _address(self) -> str:
-        """Return the URL in full, for a span."""
-        return self._url
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        attributes = span_attributes(self._address())
-        attributes["http.request.method"] = _http.method_label(self._method)
-        if attributes["http.request.method"] != self._method:
-            attributes["http.request.method_original"] = self._method
-        return attributes
+        """Return the URL in full."""
+        return str(self._url)
 
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last attempt came to."""
@@ -342,3 +338,12 @@ class Sending(ABC):
     def _shown(self) -> object:
         """Return the request as an error may carry it."""
         return self._request
+
+
+def _attributes(url: object, method: str) -> dict[str, AttributeValue]:
+    """Return the attributes of a span for a request."""
+    attributes = span_attributes(str(url))
+    attributes["http.request.method"] = _http.method_label(method)
+    if attributes["http.request.method"] != method:
+        attributes["http.request.method_original"] = method
+    return attributes

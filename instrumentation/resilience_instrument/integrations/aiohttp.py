@@ -127,6 +127,7 @@ def _frame(site: Site) -> Wrapper:
             return await wrapped(*args, **kwargs)
         finally:
             FRAME.reset(token)
+            frame.forget()
 
     return _request
 
@@ -187,7 +188,7 @@ class _Sending(Sending):
     ) -> None:
         super().__init__(site, request)
         self._handler = handler
-        url = request.url
+        url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
         proxy = request.proxy
         route = None if proxy is None else str(proxy)
@@ -209,9 +210,6 @@ class _Sending(Sending):
         if self._observes:
             # aiohttp keeps the app's timeouts itself.
             self._explicit = True
-
-    def _address(self) -> str:
-        return str(self._request.url)
 
     def _shown(self) -> object:
         return None  # it cannot be pickled
