@@ -33,7 +33,7 @@ from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
-from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.port import Attempting, Io, RacingIo, run_sync
 from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
@@ -325,7 +325,8 @@ class _Execution:
     def _hedge(self) -> Coroutine[object, None, tuple[Outcome, Judgement]] | None:
         """Return a second attempt if circuit, bulkhead and budget have one to give."""
         now, policies = self._tick(), self._policies
-        if policies.breaker.state(now) != "closed":
+        twin = cast("RacingIo", self._io).twin()
+        if twin is None or policies.breaker.state(now) != "closed":
             return None
         slot = None
         if policies.bulkhead is not None:
@@ -341,22 +342,31 @@ class _Execution:
         if not policies.budget.withdraw(now):
             self._give_back(entry)
             return None
-        return self._attempt(entry)
+        return self._attempt(entry, twin)
 
-    async def _attempt(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    def _adaptive_limit(self) -> float | None:
+        """Return the seconds that an attempt may take at most, None for no limit."""
+        call, policies = self._call, self._policies
+        adaptive = policies.adaptive
+        enforced = policies.settings.adaptive.mode == "enforce"
+        if adaptive is None or not (enforced and call.measured):
+            return None
+        return adaptive[call.repeatable].timeout(self._now)
+
+    async def _attempt(
+        self, entry: Entry, io: Attempting | None = None
+    ) -> tuple[Outcome, Judgement]:
         self._attempts += 1
         number, begun = self._attempts, self._now
         call, policies = self._call, self._policies
-        deadline = call.deadline
-        adaptive = policies.adaptive
-        limit = None
-        if adaptive is not None and policies.settings.adaptive.mode == "enforce":
-            limit = adaptive[call.repeatable].timeout(begun)
+        io = io or self._io
+        deadline, limit = call.deadline, self._adaptive_limit()
+        if limit is not None:
             deadline = nearer(deadline, begun + limit)
         try:
             self._observer.attempt_started(call, number)
-            outcome = await self._io.attempt(number, deadline)
-            judgement = self._io.judge(outcome)
+            outcome = await io.attempt(number, deadline)
+            judgement = io.judge(outcome)
             if policies.revises:
                 judgement = revised(judgement, outcome, policies.settings.retry)
         except BaseException:

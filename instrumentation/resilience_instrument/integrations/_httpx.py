@@ -24,6 +24,7 @@ from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
 from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import (
     deliver,
     deliver_as_made,
@@ -517,6 +518,7 @@ class _Sending(Sending, StandIns):
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
             ours=not self._explicit,
+            streams=self._frame is None or self._frame.stream,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
         if self._observes:
@@ -601,11 +603,14 @@ class _Sending(Sending, StandIns):
 
     def _request_to(self, url: str) -> Any:
         """Return the request as one to another URL."""
-        before, module = self._request, self._kit.module
-        headers = before.headers.copy()
-        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers = self._request.headers.copy()
+        headers["Host"] = self._kit.module.URL(url).netloc.decode("ascii")
         headers.update(self._key)
-        return module.Request(
+        return self._request_like(url, headers)
+
+    def _request_like(self, url: Any, headers: Any) -> Any:
+        before = self._request
+        return self._kit.module.Request(
             before.method,
             url,
             headers=headers,
@@ -687,10 +692,13 @@ class _SyncSending(_Sending):
 
 
 @final
-class _AsyncSending(_Sending):
+class _AsyncSending(_Sending, Racing):
     """The same for an async transport, on asyncio and on trio."""
 
     __slots__ = ()
+
+    def _same_request(self) -> object:
+        return self._request_like(self._url, self._request.headers.copy())
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""

@@ -115,7 +115,7 @@ class Site:
     def remember(self, sending: Sending) -> Lane | None:
         """Keep a lane for calls like one that was told in full, if there can be one."""
         call, policies, runtime = sending.call, sending.policies, self.runtime
-        if not (runtime.fast and sending.is_direct):
+        if not (runtime.fast and sending.is_direct and call.measured):
             return None
         kind = (call.unbounded, call.repeatable)
         key = (policies, call.endpoint, kind)
@@ -142,6 +142,7 @@ class Sending(ABC):
         "_request",
         "_route",
         "_site",
+        "_upload",
         "_url",
         "call",
         "last",
@@ -194,12 +195,13 @@ class Sending(ABC):
         """
         self._route = route
         registry = self._site.runtime.registry
+        self._upload = registry.is_upload(headers)
         self.policies = registry.policies(
             service,
             route,
             to=to,
             library=self._site.library,
-            upload=registry.is_upload(headers),
+            upload=self._upload,
         )
         return self.policies.settings.timeout
 
@@ -213,11 +215,13 @@ class Sending(ABC):
         app_retries: bool,
         unbounded: bool,
         ours: bool,
+        streams: bool,
         end: float | None,
     ) -> None:
         """State the facts of the call, which would end at `end` by itself.
 
-        `ours` says whether its timeouts are the service's, not the app's.
+        `ours` says whether its timeouts are the service's, not the app's; `streams`
+        whether the app reads an answer itself that others wait for.
         """
         service = self.policies.service
         deadline = None
@@ -246,6 +250,7 @@ class Sending(ABC):
             or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=deadline,
+            measured=not (streams or self._upload),
             # Not a method of this object, which would hold itself through its call.
             attributes=partial(_attributes, self._url, method),
         )
