@@ -18,6 +18,7 @@ def test_the_committed_page_is_current() -> None:
     assert 0 == cases.main(["--check"])
 
 
+@pytest.mark.long
 def test_a_page_that_is_stale_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
