@@ -31,6 +31,7 @@ from resilience_instrument.policies.bulkhead import Slot, Ticket
 from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
 from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
+from resilience_instrument.policies.permit import GHOST
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
 from resilience_instrument.port import Attempting, Io, RacingIo, run_sync
@@ -113,6 +114,7 @@ class _Execution:
         "_clock",
         "_io",
         "_judgement",
+        "_looked_on",
         "_now",
         "_observer",
         "_policies",
@@ -139,6 +141,8 @@ class _Execution:
         self._retries: Retries | None = None
         self._judgement: Judgement | None = None
         self._sent = False
+        # When a circuit that only looks on would have refused, None if it would not.
+        self._looked_on: float | None = None
         # The time as it was last read; the happy path reads it twice.
         self._now = self._started = started
 
@@ -166,6 +170,9 @@ class _Execution:
         self._observer.call_ended(
             self._call, label, self._attempts, now - self._started
         )
+        if self._looked_on is not None:
+            saved, lost = now - self._looked_on, int(label == "success")
+            self._observer.would_act(self._call, "breaker", saved, lost)
 
     def _tick(self) -> float:
         self._now = now = self._clock.monotonic()
@@ -274,10 +281,18 @@ class _Execution:
         if transition is not None:
             self._observer.transitioned(self._call, transition)
         if not isinstance(permit, Rejection):
+            if permit.generation == GHOST:
+                self._look_on()
             return permit, slot
         if slot is not None:
             slot.home.release(slot)
         return permit
+
+    def _look_on(self) -> None:
+        """Remember when the circuit let an attempt through only because it looks on."""
+        shadows = self._policies.breaker.mode == "shadow"
+        if shadows and self._looked_on is None:
+            self._looked_on = self._now
 
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
