@@ -185,41 +185,51 @@ def _client(site: _Site) -> Any:
         left: frozenset[str] = frozenset()
         try:
             bound = inspect.signature(wrapped).bind(*args, **kwargs)
-            left = _left_to_us(creator, bound.arguments.get("client_config"))
+            given = bound.arguments
+            config = given.get("client_config")
+            aws_connect = creator._config_store.get_config_variable(_CONNECT)  # noqa: SLF001 - as it asks itself
+            left = _left_to_us(config, aws_connect)
             settings = site.runtime.registry.settings
             if settings.enabled and settings.mode == "enforce":
-                _merge(bound.arguments, left, settings.timeout)
+                own = {_CONNECT: settings.timeout.connect, _READ: settings.timeout.read}
+                ours = {name: own[name] for name in left}
+                given["client_config"] = _merged(
+                    given["service_name"], config, ours, aws_connect
+                )
             args, kwargs = bound.args, bound.kwargs
         except Exception as fault:
             site.runtime.fault("describe", fault)
         client = wrapped(*args, **kwargs)
-        endpoint = getattr(client, "_endpoint", None)
-        if endpoint is not None:
-            site.left[endpoint] = left
+        with contextlib.suppress(AttributeError, TypeError):
+            # A test may have made something else of it.
+            site.left[client._endpoint] = left  # noqa: SLF001 - it is shown nowhere
         return client
 
     return create_client
 
 
-def _left_to_us(creator: Any, config: Any) -> frozenset[str]:
+def _left_to_us(config: Any, aws_connect: Any) -> frozenset[str]:
     """Return the timeouts that neither the app nor its AWS settings gave."""
     given = set() if config is None else set(config._user_provided_options)  # noqa: SLF001 - asked for nowhere else
-    if creator._config_store.get_config_variable(_CONNECT) is not None:  # noqa: SLF001 - likewise
+    if aws_connect is not None:
         given.add(_CONNECT)
     return _TIMEOUTS - given
 
 
-def _merge(arguments: dict[str, Any], left: frozenset[str], own: Timeouts) -> None:
-    """Put our timeouts into the configuration of a client that is being made."""
-    ours = {_CONNECT: own.connect, _READ: own.read}
-    if arguments["service_name"] in _WAITING:
+def _merged(service: str, config: Any, ours: dict[str, Any], aws_connect: Any) -> Any:
+    """Return the configuration of a client that is being made, with our timeouts."""
+    if service in _WAITING:
         # What waits and what does not has one configuration there.
-        del ours[_READ]
-    options = {k: v for k, v in ours.items() if k in left and v is not None}
-    if options:
-        config = botocore.config.Config(**options)
-        given = arguments.get("client_config")
-        arguments["client_config"] = config if given is None else given.merge(config)
+        ours.pop(_READ, None)
+    options = {name: value for name, value in ours.items() if value is not None}
+    if not options:
+        return config
+    if config is not None:
+        return config.merge(botocore.config.Config(**options))
+    if aws_connect is not None:
+        # Which holds only where there is no other configuration.
+        options[_CONNECT] = aws_connect
+    return botocore.config.Config(**options)
 
 
 # -- calls ------------------------------------------------------------------
