@@ -509,6 +509,14 @@ class Followed(_Execution):
             return False
         return True
 
+    def has_time(self, pause: float) -> bool:
+        """Tell whether an attempt after a pause of so many seconds is of use."""
+        deadline = self._call.deadline
+        if deadline is None or self._tick() + pause + MIN_USEFUL <= deadline:
+            return True
+        self._observer.retry_skipped(self._call, "deadline")
+        return False
+
     def may_go_on(self) -> bool:
         """Tell, after the library's pause, whether it may make another attempt."""
         judgement, paused = self._judgement, self._now

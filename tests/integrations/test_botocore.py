@@ -18,6 +18,7 @@ import botocore.awsrequest
 import botocore.exceptions
 import botocore.httpsession
 import botocore.parsers
+import botocore.retries.standard
 import botocore.session
 import botocore.stub
 import pytest
@@ -242,23 +243,27 @@ def test_a_read_timeout_is_tried_again(
     assert "read" == first.timeout.value
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize(
     "drip",
     [Drip(interval=0.1), DripBody(interval=0.1), DripChunked(interval=0.1)],
     ids=lambda drip: type(drip).__name__,
 )
 def test_a_dripping_answer_is_cut_at_the_total(
-    govern: Govern, server: Server, drip: Any
+    govern: Govern, drip: Any, *, tls: bool
 ) -> None:
     """And botocore makes no further attempt: no time is left."""
-    governed = govern(TIMEOUT_CONNECT="0.1", TIMEOUT_READ="0.5", TIMEOUT_TOTAL="1")
-    server.script("/", drip)
-    started = time.monotonic()
+    governed = govern(TIMEOUT_CONNECT="0.5", TIMEOUT_READ="0.5", TIMEOUT_TOTAL="1")
+    with Server(tls=tls) as server:
+        server.script("/", drip)
+        made = client(server.url(""), verify=str(server.ca_file) if tls else None)
+        started = time.monotonic()
 
-    with pytest.raises(botocore.exceptions.ReadTimeoutError):
-        client(server.url("")).list_tables()
+        with pytest.raises(botocore.exceptions.ReadTimeoutError):
+            made.list_tables()
 
-    assert 0.9 < time.monotonic() - started < 10.0
+        took = time.monotonic() - started
+    assert 0.9 < took < 10.0
     ((_, judged, _),) = governed.told.of("attempt_ended")
     assert "total" == judged.timeout.value
     assert ["deadline"] == governed.told.skipped
@@ -277,6 +282,25 @@ def test_retries_end_with_the_total(govern: Govern, server: Server) -> None:
 
     assert 0.8 < time.monotonic() - started < 5.0
     assert len(governed.told.of("attempt_started")) in {2, 3}
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard"])
+def test_a_pause_that_passes_the_total_is_not_made(
+    govern: Govern, server: Server, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """The last answer surfaces at once."""
+    governed = govern(TIMEOUT_CONNECT="0.5", TIMEOUT_READ="0.5", TIMEOUT_TOTAL="1")
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    # Standard mode pauses for longer if it is asked to.
+    server.script("/", Status(503, {"x-amz-retry-after": "3000"}))
+    made = client(server.url(""), "sqs", config=Config(retries={"mode": mode}))
+    started = time.monotonic()
+
+    with pytest.raises(botocore.exceptions.ClientError):
+        made.list_queues()
+
+    assert time.monotonic() - started < 1.0
+    assert ["deadline"] == governed.told.skipped
 
 
 def test_a_day_of_retry_after_is_not_slept(govern: Govern, server: Server) -> None:
@@ -547,11 +571,11 @@ def test_what_waits_by_its_nature_is_not_cut(
 ) -> None:
     """A long poll, or the customer's own work, takes longer than other calls."""
     governed = govern(TIMEOUT_READ="0.2", TIMEOUT_TOTAL="0.3")
+    late = Delay(0.8, OK)
     made = client(server.url(""), service)
     made.meta.events.register(
         "request-created", lambda request, **_: server.script(_path(request), late)
     )
-    late = Delay(0.8, OK)
 
     getattr(made, operation)(**arguments)
 
@@ -561,7 +585,7 @@ def test_what_waits_by_its_nature_is_not_cut(
 
 
 def _path(request: Any) -> str:
-    return "/" + request.url.partition("://")[2].partition("/")[2]
+    return f"/{request.url.partition('://')[2].partition('/')[2]}"
 
 
 def test_what_does_not_wait_is_cut_for_the_same_client(
@@ -579,7 +603,7 @@ def test_operations_that_botocore_knows_to_wait_are_not_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its own list may know more than ours."""
-    handler: Any = room.botocore.retries.standard.RetryHandler
+    handler: Any = botocore.retries.standard.RetryHandler
     monkeypatch.setattr(
         handler, "_LONG_POLLING_OPERATIONS", {"dynamodb": {"ListTables"}}
     )
@@ -598,12 +622,24 @@ def test_a_stream_is_not_cut_by_a_timeout_of_ours(
     govern: Govern, server: Server
 ) -> None:
     """What an app reads itself has the pauses that botocore allows."""
-    governed = govern(TIMEOUT_READ="0.3", TIMEOUT_TOTAL="0.6")
-    server.script("/b/k", Status(503), EventStream([b"a", b"b", b"c"], gap=0.5))
+    govern(TIMEOUT_READ="0.3", TIMEOUT_TOTAL="0.6")
+    server.script("/b/k", EventStream([b"a", b"b", b"c"], gap=0.5))
 
     answer = s3(server).get_object(Bucket="b", Key="k")
 
     assert b"abc" == answer["Body"].read()
+
+
+def test_a_stream_that_begins_with_a_503_is_tried_again(
+    govern: Govern, server: Server
+) -> None:
+    """The app sees only the answer that came through."""
+    governed = govern()
+    server.script("/b/k", Status(503), Status(200, body=b"ok"))
+
+    answer = s3(server).get_object(Bucket="b", Key="k")
+
+    assert b"ok" == answer["Body"].read()
     assert [2] == governed.told.retries
 
 
@@ -848,7 +884,7 @@ def test_a_client_that_is_gone_is_not_kept(govern: Govern, server: Server) -> No
     assert gone() is None
 
 
-def test_a_hundred_thousand_keys_are_one_label(govern: Govern, server: Server) -> None:
+def test_keys_are_no_part_of_a_label(govern: Govern, server: Server) -> None:
     """An operation has a name; what it is asked for is no part of it."""
     governed = govern()
     made = s3(server)
@@ -1082,6 +1118,23 @@ def test_an_observer_that_fails_at_the_end_costs_no_call(
     server.script("/", OK)
 
     assert client(server.url("")).list_tables()
+
+
+def test_an_observer_that_fails_again_is_reported_once(
+    govern: Govern, server: Server
+) -> None:
+    """What follows a fault passes untouched, and the end of the call is tried."""
+    governed = govern()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    governed.told.attempt_ended = governed.told.call_ended = fail  # type: ignore[attr-defined]
+    governed.expected_faults = ["engine"]
+    server.script("/", Status(503), OK)
+
+    assert client(server.url("")).list_tables()
+    assert 2 == len(server.hits("/"))
 
 
 def test_a_version_without_timeouts_of_requests_has_those_of_its_client(

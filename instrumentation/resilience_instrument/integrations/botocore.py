@@ -23,6 +23,7 @@ import botocore.endpoint
 import botocore.exceptions
 import botocore.httpsession
 import botocore.retries.standard
+import botocore.retryhandler
 import botocore.utils
 import urllib3
 import urllib3.connection
@@ -147,6 +148,8 @@ def targets(runtime: Runtime) -> list[Target]:
         Target(botocore.client.ClientCreator, "create_client", _client(site)),
         Target(endpoint, "make_request", _calls(site)),
         Target(endpoint, "_needs_retry", _needs_retry),
+        Target(botocore.retries.standard.RetryHandler, "needs_retry", _pause),
+        Target(botocore.retryhandler.RetryHandler, "__call__", _pause),
         Target(session, "send", _send),
     ]
     if hasattr(session, "_get_request_timeout"):
@@ -292,6 +295,18 @@ def _needs_retry(
     return api.is_repeated(ask)
 
 
+def _pause(
+    wrapped: Any,
+    handler: Any,  # noqa: ARG001 - the shape of a wrapper
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Wrap what says after which pause there is another attempt, None for no more."""
+    pause = wrapped(*args, **kwargs)
+    api = _HERE.get()
+    return pause if api is None or not pause or api.has_time(pause) else None
+
+
 def _request_timeout(
     wrapped: Any, session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -310,6 +325,7 @@ class _Api:
         "_clock",
         "_followed",
         "_given",
+        "_is_late",
         "_is_lost",
         "_left",
         "_make",
@@ -345,7 +361,7 @@ class _Api:
         self._url: str = request["url"]
         self._left = site.left.get(endpoint, frozenset())
         self._followed: Followed | None = None
-        self._is_lost = self._succeeded = False
+        self._is_late = self._is_lost = self._succeeded = False
         self.last: Outcome | None = None
         self.limits: Limits | None = None
         self.would: Would | None = None
@@ -492,11 +508,20 @@ class _Api:
             return ask()
         if not self._hears(followed.may_pause):
             return False
+        self._is_late = False
         wanted = ask()
-        if not wanted:
+        if wanted:
+            return self._hears(followed.may_go_on)
+        if not self._is_late:
             self._hears(followed.give_up)
-            return wanted
-        return self._hears(followed.may_go_on)
+        return wanted
+
+    def has_time(self, pause: float) -> bool:
+        """Tell whether botocore may pause for so many seconds."""
+        followed = self._followed
+        if followed is not None:
+            self._is_late = not self._hears(lambda: followed.has_time(pause))
+        return not self._is_late
 
     def _hears(self, ask: Callable[[], bool]) -> bool:
         """Ask a policy; one that fails has nothing to say from then on."""
