@@ -16,18 +16,16 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
-import botocore.awsrequest
-import botocore.client
-import botocore.config
-import botocore.endpoint
-import botocore.exceptions
-import botocore.httpsession
-import botocore.retries.standard
-import botocore.retryhandler
-import botocore.utils
 import urllib3
 import urllib3.connection
 import urllib3.exceptions
+
+# Not `import botocore.client`: while that is being imported its parent lacks it.
+from botocore import awsrequest, exceptions, httpsession, retryhandler, utils
+from botocore import client as clients
+from botocore import endpoint as endpoints
+from botocore.config import Config
+from botocore.retries import standard
 
 from resilience_instrument import errors
 from resilience_instrument.call import Call
@@ -83,7 +81,7 @@ _WAITING: Final[dict[str, frozenset[str] | None]] = {
 
 class CircuitBreakerOpenError(
     errors.CircuitBreakerOpenError,
-    botocore.exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
+    exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
 ):
     """The circuit is open; to an app of botocore, an endpoint that is not there."""
 
@@ -93,7 +91,7 @@ class CircuitBreakerOpenError(
 
 class BulkheadFullError(
     errors.BulkheadFullError,
-    botocore.exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
+    exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
 ):
     """Too many calls are under way; to an app, an endpoint that is not there."""
 
@@ -103,7 +101,7 @@ class BulkheadFullError(
 
 class RateLimitedError(
     errors.RateLimitedError,
-    botocore.exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
+    exceptions.EndpointConnectionError,  # type: ignore[misc]  # untyped
 ):
     """The service is overloaded; to an app, an endpoint that is not there."""
 
@@ -113,7 +111,7 @@ class RateLimitedError(
 
 class DeadlineExceededError(
     errors.DeadlineExceededError,
-    botocore.exceptions.ReadTimeoutError,  # type: ignore[misc]  # untyped
+    exceptions.ReadTimeoutError,  # type: ignore[misc]  # untyped
 ):
     """No time is left; to an app of botocore, a read timeout."""
 
@@ -139,17 +137,17 @@ def _begin(error: Any, message: str, **facts: Any) -> None:
 
 def targets(runtime: Runtime) -> list[Target]:
     """Return what is wrapped, for one `runtime`."""
-    endpoint = botocore.endpoint.Endpoint
-    session = botocore.httpsession.URLLib3Session
+    endpoint = endpoints.Endpoint
+    session = httpsession.URLLib3Session
     site = _Site(runtime)
     found = [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
-        Target(botocore.client.ClientCreator, "create_client", _client(site)),
+        Target(clients.ClientCreator, "create_client", _client(site)),
         Target(endpoint, "make_request", _calls(site)),
         Target(endpoint, "_needs_retry", _needs_retry),
-        Target(botocore.retries.standard.RetryHandler, "needs_retry", _pause),
-        Target(botocore.retryhandler.RetryHandler, "__call__", _pause),
+        Target(standard.RetryHandler, "needs_retry", _pause),
+        Target(retryhandler.RetryHandler, "__call__", _pause),
         Target(session, "send", _send),
     ]
     if hasattr(session, "_get_request_timeout"):
@@ -228,11 +226,11 @@ def _merged(service: str, config: Any, ours: dict[str, Any], aws_connect: Any) -
     if not options:
         return config
     if config is not None:
-        return config.merge(botocore.config.Config(**options))
+        return config.merge(Config(**options))
     if aws_connect is not None:
         # Which holds only where there is no other configuration.
         options[_CONNECT] = aws_connect
-    return botocore.config.Config(**options)
+    return Config(**options)
 
 
 # -- calls ------------------------------------------------------------------
@@ -261,8 +259,8 @@ def _governed(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> _Api | None:
-    pool = botocore.awsrequest.AWSHTTPConnectionPool
-    session = botocore.httpsession.URLLib3Session
+    pool = awsrequest.AWSHTTPConnectionPool
+    session = httpsession.URLLib3Session
     if not isinstance(endpoint.http_session, session):
         # Of another kind, such as an asynchronous one.
         return None
@@ -614,14 +612,14 @@ class _Api:
 _HERE: Final[ContextVar[_Api | None]] = ContextVar("resilience_botocore", default=None)
 """The call that is under way in this context."""
 
-_DEFAULT: Final = float(botocore.endpoint.DEFAULT_TIMEOUT)
+_DEFAULT: Final = float(endpoints.DEFAULT_TIMEOUT)
 
 _TRANSPORT: Final = (
-    botocore.exceptions.ConnectionError,
-    botocore.exceptions.HTTPClientError,
+    exceptions.ConnectionError,
+    exceptions.HTTPClientError,
 )
 _FAILURES: Final = (
-    botocore.exceptions.BotoCoreError,
+    exceptions.BotoCoreError,
     urllib3.exceptions.TimeoutError,
     urllib3.exceptions.ProtocolError,
     urllib3.exceptions.ProxyError,
@@ -641,7 +639,7 @@ def _size(request: Any) -> dict[str, str]:
     size = None
     with contextlib.suppress(Exception):
         # A body that cannot say is none that we hurry.
-        size = botocore.utils.determine_content_length(request["body"])
+        size = utils.determine_content_length(request["body"])
     kind = request["headers"].get("Content-Type", "")
     return {
         "Content-Length": "" if size is None else str(size),
@@ -656,6 +654,6 @@ def _is_waiting(model: Any) -> bool:
     if operations is None or model.name in operations:
         return True
     # botocore's own list, which may know more.
-    handler = botocore.retries.standard.RetryHandler
+    handler = standard.RetryHandler
     known: Any = getattr(handler, "_LONG_POLLING_OPERATIONS", {})
     return model.name in known.get(service.service_id.hyphenize(), ())
