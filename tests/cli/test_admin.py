@@ -231,6 +231,25 @@ def test_the_doctor_lists_libraries_and_port(
     assert "configuration: environment variables only\n" in said
 
 
+def test_the_doctor_says_what_holds_by_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeouts, what is tried again and what is not."""
+    by_default = lines_of(capsys)
+    monkeypatch.setenv("RESILIENCE_TIMEOUT_TOTAL", "off")
+    monkeypatch.setenv("RESILIENCE_RETRY_ON_STATUSES", "503")
+    changed = lines_of(capsys)
+
+    limits = "where the app gives none: connect 3 s, read 10 s, total"
+    methods = "DELETE, GET, HEAD, OPTIONS, PUT, TRACE and calls with an idempotency key"
+    ending = "and failures of the connection, up to 3 attempts"
+    usual = "408, 425, 429, 502, 503, 504"
+    assert ("timeouts", f"{limits} 30 s", "good") in by_default
+    assert ("timeouts", f"{limits} no limit", "good") in changed
+    assert ("retries", f"{methods}, after {usual} {ending}", "good") in by_default
+    assert ("retries", f"{methods}, after 503 {ending}", "good") in changed
+
+
 def test_the_doctor_sees_what_is_switched_off(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -23,6 +24,7 @@ from resilience_instrument.config.load import (
     examine,
     file_of,
 )
+from resilience_instrument.integrations._http import IDEMPOTENT, RETRIED
 from resilience_instrument.integrations.catalog import LIBRARIES
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from resilience_instrument.cli.admin import Commands
-    from resilience_instrument.config.model import AgentSettings
+    from resilience_instrument.config.model import AgentSettings, ServiceSettings
     from resilience_instrument.config.plan import Plan
 
 OTHERS: Final = frozenset(
@@ -57,8 +59,8 @@ NEIGHBOURS: Final = {
     "newrelic": "it makes the spans of attempts",
     "elastic-apm": "it makes the spans of attempts",
     "tenacity": "calls that it retries are not retried again where that is seen",
-    "backoff": "what it retries is retried by both: set retry.max_attempts = 1 there",
-    "stamina": "what it retries is retried by both: set retry.max_attempts = 1 there",
+    "backoff": "calls that it retries are not retried again where that is seen",
+    "stamina": "calls that it retries are not retried again where that is seen",
 }
 """Distributions that do part of the same work, and what that means."""
 
@@ -127,9 +129,27 @@ def examined(environ: Mapping[str, str]) -> Iterator[Line]:
     yield Line("mode", settings.defaults.mode)
     for library in sorted(LIBRARIES):
         yield Line(library, _standing(library, settings))
+    yield from _policies(settings.defaults)
     yield _metrics(settings)
     yield from _advice(plan)
     yield from _neighbours()
+
+
+def _policies(own: ServiceSettings) -> Iterator[Line]:
+    """Say what holds for a call that nobody says more about."""
+    limits = [
+        f"{part} {'no limit' if limit is None else f'{limit:g} s'}"
+        for part in ("connect", "read", "total")
+        for limit in [getattr(own.timeout, part)]
+    ]
+    said = f"where the app gives none: {', '.join(limits)}"
+    yield Line("timeouts", said)
+    statuses = RETRIED if own.retry.on_statuses is None else own.retry.on_statuses
+    after = ", ".join(map(str, sorted(statuses)))
+    said = f"{', '.join(sorted(IDEMPOTENT))} and calls with an idempotency key, after"
+    said = f"{said} {after} and failures of the connection, up to"
+    yield Line("retries", f"{said} {own.retry.max_attempts} attempts")
+    yield Line("retries", "any other call only where nothing of it was sent")
 
 
 def _advice(plan: Plan) -> Iterator[Line]:
@@ -202,10 +222,15 @@ def _version(library: str) -> str | None:
         # The package around it is not there either.
         return None
     package = library.partition(".")[0]
-    owners = importlib.metadata.packages_distributions().get(package, ())
-    for owner in owners:
+    for owner in _owners().get(package, ()):
         return importlib.metadata.version(owner)
     return "part of Python"
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return who installed each package: asked once, it reads every distribution."""
+    return importlib.metadata.packages_distributions()
 
 
 def _metrics(settings: AgentSettings) -> Line:
