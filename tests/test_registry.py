@@ -356,6 +356,5 @@ def test_nobody_looks_where_there_is_no_file() -> None:
     registry.look = seen.append
     registry.policies("a")
 
-    assert before is None
-    assert registry.watcher == registry.look
+    assert (None, registry.look) == (before, registry.watcher)
     assert [1000.0] == seen
