@@ -46,6 +46,8 @@ from resilience_instrument.port import run_sync
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -89,9 +91,11 @@ def targets(runtime: Runtime) -> list[Target]:
     ]
 
 
-_CURRENT: Final[ContextVar[_Sending | None]] = ContextVar(
-    "resilience_aiohttp", default=None
+_CURRENT: Final[ContextVar[Sequence[_Sending]]] = ContextVar(
+    "resilience_aiohttp", default=()
 )
+"""The attempt under way, if any. A connection that stays open keeps the context in
+which it was opened: a list that is emptied afterwards keeps no request alive."""
 
 
 async def _create(
@@ -101,8 +105,7 @@ async def _create(
     kwargs: dict[str, Any],
 ) -> Any:
     """Note that a place in the pool was found and a connection is being made."""
-    sending = _CURRENT.get()
-    if sending is not None:
+    for sending in _CURRENT.get():
         sending.enter(Phase.CONNECT)
     return await wrapped(*args, **kwargs)
 
@@ -115,8 +118,7 @@ async def _connect(
 ) -> Any:
     """Note that there is a connection."""
     connection = await wrapped(*args, **kwargs)
-    sending = _CURRENT.get()
-    if sending is not None:
+    for sending in _CURRENT.get():
         sending.enter(Phase.READ)
     return connection
 
@@ -252,7 +254,8 @@ class _Sending(Sending, StandIns, Racing):
         """Send the request once, up to the headers of the answer."""
         self._limits = limits(self._given, deadline, self._clock.monotonic())
         carried = self._carried()
-        token = _CURRENT.set(self)
+        current = [self]
+        token = _CURRENT.set(current)
         try:
             async with asyncio.timeout(None) as self._scope:
                 self.enter(Phase.POOL)
@@ -262,6 +265,7 @@ class _Sending(Sending, StandIns, Racing):
             self.last = Raised(self._too_late())
         finally:
             _CURRENT.reset(token)
+            current.clear()
             carried.restore()
         if getattr(self._request.body, "consumed", False):
             self.call.replayable = False

@@ -14,6 +14,7 @@ import http.client
 import inspect
 import weakref
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 import urllib3
@@ -30,7 +31,7 @@ from botocore.retries import standard
 from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.config.model import Timeouts
-from resilience_instrument.engine import Followed
+from resilience_instrument.following import Followed
 from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
@@ -422,17 +423,9 @@ class _Api:
             unbounded=self._left == _TIMEOUTS,
             deadline=deadline,
             measured=not self._waits,
-            attributes=self._attributes,
+            # Not a method of this object, which would hold itself through its call.
+            attributes=partial(_attributes, self._url, self._method, self._model),
         )
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        return {
-            **span_attributes(self._url),
-            "http.request.method": self._method,
-            "rpc.system": "aws-api",
-            "rpc.service": str(self._model.service_model.service_id),
-            "rpc.method": str(self._model.name),
-        }
 
     # -- the call -----------------------------------------------------------
 
@@ -657,3 +650,14 @@ def _is_waiting(model: Any) -> bool:
     handler = standard.RetryHandler
     known: Any = getattr(handler, "_LONG_POLLING_OPERATIONS", {})
     return model.name in known.get(service.service_id.hyphenize(), ())
+
+
+def _attributes(url: str, method: str, model: Any) -> dict[str, AttributeValue]:
+    """Return the attributes of a span for an attempt at an operation."""
+    return {
+        **span_attributes(url),
+        "http.request.method": method,
+        "rpc.system": "aws-api",
+        "rpc.service": str(model.service_model.service_id),
+        "rpc.method": str(model.name),
+    }
