@@ -151,7 +151,7 @@ def targets(runtime: Runtime) -> list[Target]:
         Target(session, "send", _send),
     ]
     if hasattr(session, "_get_request_timeout"):
-        # Since 1.44; before, the timeouts of the client hold for all that it does.
+        # Of later versions; before, a client's timeouts hold for all that it does.
         found.append(Target(session, "_get_request_timeout", _request_timeout))
     return found
 
