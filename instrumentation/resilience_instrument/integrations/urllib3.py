@@ -283,6 +283,7 @@ class _Sending(Sending):
             app_retries=not self._is_left_to_us(facts.retries),
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=not kwargs.get("preload_content", True),
             end=self._end(own),
         )
         if self._observes:
