@@ -540,11 +540,9 @@ class _Api:
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - botocore counts them
         """Send the request once; only observed, make the whole call."""
-        # What waits is not cut by what such calls usually take.
-        end = self.call.deadline if self._waits else deadline
         now, monotonic = self._clock.monotonic(), self._clock.monotonic
-        self.limits = limits(self._given, end, now)
-        self._clamp = Clamp(end, monotonic, sending=_CONNECT in self._left)
+        self.limits = limits(self._given, deadline, now)
+        self._clamp = Clamp(deadline, monotonic, sending=_CONNECT in self._left)
         token = CLAMP.set(self._clamp if self.follows else None)
         try:
             response = self._make()
