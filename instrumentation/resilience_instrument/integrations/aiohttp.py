@@ -27,7 +27,7 @@ from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import deliver, described, govern
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits, shorter
@@ -63,13 +63,13 @@ def targets(runtime: Runtime) -> list[Target]:
     session = aiohttp.ClientSession
     if "middlewares" not in inspect.signature(session._request).parameters:  # noqa: SLF001 - where every call comes through
         return []
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "aiohttp", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "aiohttp", classes, {})
     return [
         Target(aiohttp.BaseConnector, "connect", _connect),
         Target(aiohttp.TCPConnector, "_create_connection", _create),
@@ -115,7 +115,7 @@ def _frame(site: Site) -> Wrapper:
     async def _request(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        frame = Frame(FRAME.get(), stream=True)
+        frame = Frame.within(FRAME.get(), stream=True)
         try:
             middleware = _Middleware(site, instance, kwargs)
             chosen = kwargs.get("middlewares")

@@ -25,10 +25,10 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._frame import FRAME, Frame, framed
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
 from resilience_instrument.integrations._url import path_start, service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
@@ -103,33 +103,20 @@ def targets(runtime: Runtime) -> list[Target]:
     if not hasattr(urllib3, "BaseHTTPResponse"):
         return []
     pool = urllib3.connectionpool.HTTPConnectionPool
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "urllib3", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "urllib3", classes, {})
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
         Target(pool, "_make_request", _attempts(site)),
         Target(pool, "urlopen", _pool_frame(runtime)),
-        Target(urllib3.PoolManager, "urlopen", _frame),
+        Target(urllib3.PoolManager, "urlopen", framed(stream=False)),
     ]
-
-
-def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    token = FRAME.set(Frame(FRAME.get(), stream=False))
-    try:
-        return wrapped(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
 
 
 def _pool_frame(runtime: Runtime) -> Wrapper:
@@ -139,7 +126,7 @@ def _pool_frame(runtime: Runtime) -> Wrapper:
         if clamp_here() is not None:
             # A client above is governed already.
             return wrapped(*args, **kwargs)
-        frame = Frame(FRAME.get(), stream=False)
+        frame = Frame.within(FRAME.get(), stream=False)
         given = kwargs
         try:
             given = _left_to_agent(runtime, frame, instance, args, kwargs)
