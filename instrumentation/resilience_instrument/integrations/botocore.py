@@ -40,6 +40,7 @@ from resilience_instrument.integrations._clamp import (
 )
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import deliver, described, govern_sync
+from resilience_instrument.integrations._sending import own_errors
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -121,12 +122,9 @@ class DeadlineExceededError(
         self.request = self.response = self.pool = self.url = None
 
 
-_OWN: Final[dict[type[Exception], Any]] = {
-    errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-    errors.BulkheadFullError: BulkheadFullError,
-    errors.RateLimitedError: RateLimitedError,
-    errors.DeadlineExceededError: DeadlineExceededError,
-}
+_OWN: Final = own_errors(
+    CircuitBreakerOpenError, BulkheadFullError, RateLimitedError, DeadlineExceededError
+)
 
 
 def _begin(error: Any, message: str, **facts: Any) -> None:
