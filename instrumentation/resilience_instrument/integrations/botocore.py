@@ -41,6 +41,7 @@ from resilience_instrument.integrations._clamp import (
 )
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import deliver, described, govern_sync
+from resilience_instrument.integrations._sending import own_errors
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -122,12 +123,9 @@ class DeadlineExceededError(
         self.request = self.response = self.pool = self.url = None
 
 
-_OWN: Final[dict[type[Exception], Any]] = {
-    errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-    errors.BulkheadFullError: BulkheadFullError,
-    errors.RateLimitedError: RateLimitedError,
-    errors.DeadlineExceededError: DeadlineExceededError,
-}
+_OWN: Final = own_errors(
+    CircuitBreakerOpenError, BulkheadFullError, RateLimitedError, DeadlineExceededError
+)
 
 
 def _begin(error: Any, message: str, **facts: Any) -> None:
@@ -152,7 +150,7 @@ def targets(runtime: Runtime) -> list[Target]:
         Target(session, "send", _send),
     ]
     if hasattr(session, "_get_request_timeout"):
-        # Since 1.44; before, the timeouts of the client hold for all that it does.
+        # Of later versions; before, a client's timeouts hold for all that it does.
         found.append(Target(session, "_get_request_timeout", _request_timeout))
     return found
 
@@ -533,11 +531,9 @@ class _Api:
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - botocore counts them
         """Send the request once; only observed, make the whole call."""
-        # What waits is not cut by what such calls usually take.
-        end = self.call.deadline if self._waits else deadline
         now, monotonic = self._clock.monotonic(), self._clock.monotonic
-        self.limits = limits(self._given, end, now)
-        self._clamp = Clamp(end, monotonic, sending=_CONNECT in self._left)
+        self.limits = limits(self._given, deadline, now)
+        self._clamp = Clamp(deadline, monotonic, sending=_CONNECT in self._left)
         token = CLAMP.set(self._clamp if self.follows else None)
         try:
             response = self._make()
