@@ -13,8 +13,9 @@ from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Block,
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
-    import pytest
+import pytest
 
 
 def add(block: Block, index: int, times: int) -> None:
@@ -150,15 +151,15 @@ def test_who_waited_for_the_lock_finds_the_block(
     store = Store()
     made = store.block(SERVICE, "api")
 
-    class Late(dict[object, object]):
+    class Late(dict[Any, Any]):
         """Answers the first question as if the other thread were not done."""
 
         asked = 0
 
-        def get(self, key: object, default: object = None) -> object:
+        def get(self, key: object, default: Any = None) -> Any:
             self.asked += 1
             return default if self.asked == 1 else super().get(key, default)
 
-    monkeypatch.setattr(store, "_blocks", Late(store._blocks))
+    monkeypatch.setitem(store._blocks, SERVICE, Late(store._blocks[SERVICE]))
 
     assert made is store.block(SERVICE, "api")

@@ -166,6 +166,8 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         return Clamp(frame.deadline, monotonic, sending=False)
 
     reads = site.lanes(_READ)
+    pool, connection, loaded, deadline = _POOL, _CONNECTION, modules, CURRENT.get
+    idempotent, current = IDEMPOTENT, FRAME.get
     ordered = parameters(original)[2:] == _NAMES
 
     @functools.wraps(original)
@@ -184,19 +186,19 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         lane: Any
         made: Outcome | BaseException | None = None
         try:
-            frame = FRAME.get()
+            frame = current()
             if (
                 frame is not None
                 and frame.deadline is None
                 and not frame.stream
-                and CURRENT.get() is None
+                and deadline() is None
                 and not proxies
-                and _POOL.ConnectionCls is _CONNECTION
+                and pool.ConnectionCls is connection
                 and (request.body is None or not is_upload(request.headers))
-                and ("opentelemetry.context" not in modules or not is_watched())
+                and ("opentelemetry.context" not in loaded or not is_watched())
             ):
                 url, method = request.url, request.method
-                if timeout is None and method in IDEMPOTENT:
+                if timeout is None and method in idempotent:
                     lane = reads.get(url) or site.lane(url, _READ)
                 else:
                     repeatable = is_repeatable(method, request.headers)
@@ -246,7 +248,7 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
             made = error
         clamp, frame.clamp = frame.clamp, None
         if made is None:
-            if status in FINE:
+            if status == _OK or status in FINE:
                 try:
                     lane.succeed(generation, started, now)
                 except Exception as fault:
@@ -513,6 +515,7 @@ def _retries(adapter: Any) -> bool:
 _POOL: Final = urllib3.connectionpool.HTTPConnectionPool
 _CONNECTION: Final = _POOL.ConnectionCls
 _READ: Final = (True, True)
+_OK: Final = 200
 _NAMES: Final = ("stream", "timeout", "verify", "cert", "proxies")
 # Objects that cannot change, so that what was found out about them still holds.
 _STEADY: Final = frozenset({int, float, type(None)})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.native import sleep
 from resilience_instrument.signals import catalog, exemplars, ledger, plain, standing
-from resilience_instrument.signals.layout import INFOS, LAYOUTS, PLAIN
+from resilience_instrument.signals.layout import EXEMPLARS, INFOS, LAYOUTS, PLAIN
 from resilience_instrument.signals.ledger import Record
 from resilience_instrument.signals.store import ENDPOINT, ENDPOINTS, OTHER, SERVICE
 
@@ -110,14 +110,15 @@ def _copied(found: Record | Block, labels: tuple[str, ...]) -> Record:
 def _add(to: Record, found: Record | Block) -> None:
     """Add one block to another; what its hidden cells say is no number to add."""
     layout = to.layout
+    if layout.scope == EXEMPLARS:
+        exemplars.keep_latest(to.counts, to.sums, found.counts, found.sums)
+        return
     shown = layout.hidden_counts
     to.counts[:shown] = list(map(operator.add, to.counts[:shown], found.counts[:shown]))
     for place in layout.places:
         if place.total >= 0:
             ticks = _ticks(to.sums[place.total]) + _ticks(found.sums[place.total])
             to.sums[place.total] = _seconds(ticks)
-    if layout.scope == ENDPOINT:
-        exemplars.keep_latest(to.counts, to.sums, found.counts, found.sums)
 
 
 # Sums are added as whole microseconds. Floats added in another order, when a dead
@@ -216,7 +217,8 @@ def _is_note(record: Record) -> bool:
 
 
 def _outlives(record: Record) -> bool:
-    return record.layout.scope not in INFOS
+    scope = record.layout.scope
+    return scope not in INFOS and scope != EXEMPLARS
 
 
 def _without_gauges(record: Record) -> Record:

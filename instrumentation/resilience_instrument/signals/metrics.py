@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog, exemplars, plain, standing
-from resilience_instrument.signals.exemplars import Sampled
-from resilience_instrument.signals.layout import LAYOUTS, PLAIN
+from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS, PLAIN
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
@@ -52,9 +51,8 @@ _ATTEMPT_BUCKETS: Final = {
     for o in catalog.ATTEMPT_OUTCOMES
 }
 # Names of this module are found faster than those of another.
-_BEGUN: Final = plain.BEGUN
 _ENDED: Final = plain.ENDED
-_SECONDS: Final = plain.SECONDS
+_SECONDS: Final = LAYOUTS[PLAIN].counts
 _BUCKETS: Final = catalog.BUCKETS
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
@@ -215,7 +213,7 @@ class MetricsObserver:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
         if call.span is not None:
-            _exemplify(block, call.span, seconds)
+            self._exemplify(block, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -260,6 +258,24 @@ class MetricsObserver:
             if found is not None and block.labels[0] == service:
                 standing.write(block.counts, block.sums, found)
 
+    def _exemplify(self, endpoint: Block, span: object, seconds: float) -> None:
+        """Keep the call's trace as an example of a call that takes so long."""
+        # Asked for by name: what a protocol has costs more to find than to use.
+        ask: Any = getattr(span, "sampled", None)
+        found = None if ask is None else ask()
+        if found is not None:
+            trace_id, span_id = found
+            block = self._store.block(EXEMPLARS, *endpoint.labels)
+            exemplars.note(
+                block.counts,
+                block.sums,
+                bisect_left(catalog.BUCKETS, seconds),
+                trace_id=trace_id,
+                span_id=span_id,
+                value=seconds,
+                time=time.time(),
+            )
+
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
 
@@ -279,34 +295,20 @@ class PlainTally:
 
     def begin(self) -> None:
         """Count a call under way."""
-        self._block.counts[_BEGUN] += 1
+        whole, _, first = self._block.cells
+        whole[first] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        self._block.counts[_BEGUN] -= 1
+        whole, _, first = self._block.cells
+        whole[first] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        block = self._block
-        bucket = _ENDED + bisect_left(_BUCKETS, seconds)
-        block.counts[bucket] += 1
-        block.sums[_SECONDS] += seconds
-
-
-def _exemplify(block: Block, span: object, seconds: float) -> None:
-    """Keep the call's trace as an example of a call that takes so long."""
-    found = span.sampled() if isinstance(span, Sampled) else None
-    if found is not None:
-        trace_id, span_id = found
-        exemplars.note(
-            block.counts,
-            block.sums,
-            bisect_left(catalog.BUCKETS, seconds),
-            trace_id=trace_id,
-            span_id=span_id,
-            value=seconds,
-            time=time.time(),
-        )
+        whole, floats, first = self._block.cells
+        bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
+        whole[bucket] += 1
+        floats[first + _SECONDS] += seconds
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:
