@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resilience_instrument.signals import catalog, ledger
 from resilience_instrument.signals import store as store_module
@@ -13,9 +13,8 @@ from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Block,
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
-import pytest
+    import pytest
 
 
 def add(block: Block, index: int, times: int) -> None:
