@@ -11,6 +11,9 @@ ours, after which the caller of `execute` lets the call go through untouched.
 An error's traceback holds the frames that led to it, and these hold the ones above
 them: no frame of ours may end while it still holds the error, or the two would keep
 each other, and the response, alive. Hence the `del`s after each `return`.
+
+The module is long because the story is one: every step knows the call, its policies
+and the time, and a reader sees in one place in which order they are asked.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from typing import (
     Final,
     TypeAlias,
     cast,
-    final,
 )
 
 from resilience_instrument.outcome import Raised
@@ -31,9 +33,10 @@ from resilience_instrument.policies.bulkhead import Slot, Ticket
 from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
 from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
+from resilience_instrument.policies.permit import GHOST
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
-from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.port import Attempting, Io, RacingIo, run_sync
 from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
@@ -64,7 +67,7 @@ def execute(
     now = policies.used = clock.monotonic()
     policies.budget.deposit(now)
     # Returned and not awaited here: a coroutine less on every call.
-    return _Execution(call, policies, io, observer, clock, now).run()
+    return Execution(call, policies, io, observer, clock, now).run()
 
 
 def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
@@ -90,7 +93,7 @@ def resume(  # noqa: PLR0913, PLR0917 - as `execute`, and how it began
         started: The monotonic time at which the call began.
         generation: The breaker's generation at that time.
     """
-    execution = _Execution(call, policies, io, observer, clock, started)
+    execution = Execution(call, policies, io, observer, clock, started)
     return execution.run(Permit(generation, started, probe=False))
 
 
@@ -103,9 +106,8 @@ _QUEUE_STEP: Final = 0.01
 _NEARLY: Final = 0.98
 
 
-@final
-class _Execution:
-    """One call on its way. It lives as long as `execute` runs."""
+class Execution:
+    """One call on its way. It lives as long as `execute` runs, or who follows it."""
 
     __slots__ = (
         "_attempts",
@@ -113,6 +115,7 @@ class _Execution:
         "_clock",
         "_io",
         "_judgement",
+        "_looked_on",
         "_now",
         "_observer",
         "_policies",
@@ -139,6 +142,8 @@ class _Execution:
         self._retries: Retries | None = None
         self._judgement: Judgement | None = None
         self._sent = False
+        # When a circuit that only looks on would have refused, None if it would not.
+        self._looked_on: float | None = None
         # The time as it was last read; the happy path reads it twice.
         self._now = self._started = started
 
@@ -166,6 +171,9 @@ class _Execution:
         self._observer.call_ended(
             self._call, label, self._attempts, now - self._started
         )
+        if self._looked_on is not None:
+            saved, lost = now - self._looked_on, int(label == "success")
+            self._observer.would_act(self._call, "breaker", saved, lost)
 
     def _tick(self) -> float:
         self._now = now = self._clock.monotonic()
@@ -274,10 +282,18 @@ class _Execution:
         if transition is not None:
             self._observer.transitioned(self._call, transition)
         if not isinstance(permit, Rejection):
+            if permit.generation == GHOST:
+                self._look_on()
             return permit, slot
         if slot is not None:
             slot.home.release(slot)
         return permit
+
+    def _look_on(self) -> None:
+        """Remember when the circuit let an attempt through only because it looks on."""
+        shadows = self._policies.breaker.mode == "shadow"
+        if shadows and self._looked_on is None:
+            self._looked_on = self._now
 
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
@@ -325,7 +341,8 @@ class _Execution:
     def _hedge(self) -> Coroutine[object, None, tuple[Outcome, Judgement]] | None:
         """Return a second attempt if circuit, bulkhead and budget have one to give."""
         now, policies = self._tick(), self._policies
-        if policies.breaker.state(now) != "closed":
+        twin = cast("RacingIo", self._io).twin()
+        if twin is None or policies.breaker.state(now) != "closed":
             return None
         slot = None
         if policies.bulkhead is not None:
@@ -341,22 +358,31 @@ class _Execution:
         if not policies.budget.withdraw(now):
             self._give_back(entry)
             return None
-        return self._attempt(entry)
+        return self._attempt(entry, twin)
 
-    async def _attempt(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    def _adaptive_limit(self) -> float | None:
+        """Return the seconds that an attempt may take at most, None for no limit."""
+        call, policies = self._call, self._policies
+        adaptive = policies.adaptive
+        enforced = policies.settings.adaptive.mode == "enforce"
+        if adaptive is None or not (enforced and call.measured):
+            return None
+        return adaptive[call.repeatable].timeout(self._now)
+
+    async def _attempt(
+        self, entry: Entry, io: Attempting | None = None
+    ) -> tuple[Outcome, Judgement]:
         self._attempts += 1
         number, begun = self._attempts, self._now
         call, policies = self._call, self._policies
-        deadline = call.deadline
-        adaptive = policies.adaptive
-        limit = None
-        if adaptive is not None and policies.settings.adaptive.mode == "enforce":
-            limit = adaptive[call.repeatable].timeout(begun)
+        io = io or self._io
+        deadline, limit = call.deadline, self._adaptive_limit()
+        if limit is not None:
             deadline = nearer(deadline, begun + limit)
         try:
             self._observer.attempt_started(call, number)
-            outcome = await self._io.attempt(number, deadline)
-            judgement = self._io.judge(outcome)
+            outcome = await io.attempt(number, deadline)
+            judgement = io.judge(outcome)
             if policies.revises:
                 judgement = revised(judgement, outcome, policies.settings.retry)
         except BaseException:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aioresponses import aioresponses
 
 from integrations.governing import governing
 from loopback import (
@@ -432,3 +434,47 @@ def test_a_middleware_that_retries_is_the_apps_own(
     assert 2 == len(server.hits("/x"))
     assert 5 == len(server.hits("/down"))
     assert 2 == governed.told.skipped.count("app_retries")
+
+
+def test_aioresponses() -> None:
+    """It takes the place of the session's function, whoever stood there before."""
+    url = "http://service.invalid/x"
+
+    async def call() -> int:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status
+
+    with governing(("aiohttp",)) as governed, aioresponses() as mock:
+        mock.get(url, status=503)
+
+        assert 503 == asyncio.run(call())
+
+        seen = mock.requests or {}
+        assert 1 == sum(len(calls) for calls in seen.values())
+    assert [] == governed.told.events
+
+
+def test_failed_responses_die_with_their_call(govern: Govern, server: Server) -> None:
+    """Neither a cycle nor the connection that stays open keeps one of three alive."""
+    govern()
+    server.script("/x", Status(503))
+
+    def alive() -> list[Any]:
+        kinds = (aiohttp.ClientResponse, aiohttp.ClientRequest)
+        return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+
+    async def story() -> list[Any]:
+        async with aiohttp.ClientSession() as session:
+            gc.collect()
+            gc.disable()
+            try:
+                before = {id(each) for each in alive()}
+                async with session.get(server.url("/x")) as answer:
+                    assert 503 == answer.status
+                del answer
+                return [type(each) for each in alive() if id(each) not in before]
+            finally:
+                gc.enable()
+
+    assert [] == asyncio.run(story())
+    assert 3 == len(server.hits("/x"))

@@ -48,6 +48,14 @@ class Frame:
             frame.deadline = parent.deadline
         return frame
 
+    def forget(self) -> None:
+        """Let go of request and response at the end of an asynchronous call.
+
+        A connection that stays open keeps the context in which it was opened, and so
+        this frame.
+        """
+        self.response, self.failed = _NOTHING, None
+
 
 def framed(*, stream: bool) -> Wrapper:
     """Return a wrapper that makes a frame around each call of a function."""

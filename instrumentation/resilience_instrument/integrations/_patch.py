@@ -118,9 +118,17 @@ def _governed(target: AnyTarget, original: Any) -> Any:
             GovernedFunction,
         )
 
-        return GovernedFunction(original, target.wrapper)
+        return GovernedFunction(original, target.wrapper, _place_of(target))
     setattr(function, _MARK, (function, original))
     return function
+
+
+def _place_of(target: AnyTarget) -> str:
+    """Return where a function stands, as `module:name`."""
+    owner = target.owner
+    if isinstance(owner, types.ModuleType):
+        return f"{owner.__name__}:{target.name}"
+    return f"{owner.__module__}:{owner.__qualname__}.{target.name}"
 
 
 def _around(original: types.FunctionType, wrapper: Wrapper) -> Any:

@@ -34,7 +34,7 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._fallback import Answer
+from resilience_instrument.integrations._fallback import Answer, decoded
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import (
     FINE,
@@ -59,7 +59,7 @@ from resilience_instrument.integrations._sending import (
     own_errors,
     tell_sync,
 )
-from resilience_instrument.integrations._stand_in import StandIns
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -350,6 +350,7 @@ class _Sending(Sending, StandIns):
             app_retries=_retries(adapter),
             unbounded=self._timeout is None,
             ours=self._timeout is None,
+            streams=self._frame is None or bool(self._frame.stream),
             end=end,
         )
 
@@ -366,8 +367,12 @@ class _Sending(Sending, StandIns):
         if span is not None and span < MIN_USEFUL:
             return
         limit = None
+        within = (shorter(given.connect, span), shorter(given.read, span))
         if timeout is None:
-            limit = (shorter(own.connect, span), shorter(own.read, span))
+            limit = within
+        elif within != (given.connect, given.read):
+            # Somebody limits what the app allows: its own object does not hold.
+            return
         lane.plans[timeout] = (span, limit)
 
     def take_over(self, clamp: Any, begun: Begun) -> None:
@@ -451,16 +456,10 @@ class _Sending(Sending, StandIns):
                     response.content  # noqa: B018 - reads what is left
             response.close()
 
-    def _answer_of(self, response: Any) -> Answer | None:
-        if response._content is False:  # noqa: SLF001 - reading it would wait
-            return None
-        # The body is decoded: its encoding and length are no longer true.
-        headers = (
-            (name, value)
-            for name, value in response.headers.items()
-            if name.lower() not in {"content-encoding", "content-length"}
-        )
-        return Answer(response.status_code, tuple(headers), response.content)
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if response._content is not False:  # noqa: SLF001 - reading it would wait
+            headers = decoded(response.headers.items())
+            keeper.keep(Answer(response.status_code, headers, response.content))
 
     def _response(self, answer: Answer) -> Any:
         raw = urllib3.HTTPResponse(

@@ -120,7 +120,7 @@ class MetricsObserver:
         counts = self._store.service(service).counts
         counts[_INFLIGHT] += 1
         if not counts[standing.STATE]:
-            self._restate(service)
+            self.restate(service)
         if call.unbounded:
             unbounded = self._store.block(
                 catalog.UNBOUNDED.scope, service, call.library
@@ -168,7 +168,7 @@ class MetricsObserver:
         reason: str,  # noqa: ARG002 - likewise
     ) -> None:
         """State what is left of the budget; the attempt counts when it starts."""
-        self._restate(call.service)
+        self.restate(call.service)
 
     def retry_skipped(self, call: Call, reason: SkipReason) -> None:
         """Count why a transient failure was not tried again."""
@@ -182,7 +182,7 @@ class MetricsObserver:
         """Count a transition of the service's circuit."""
         pair = (transition.from_state, transition.to_state)
         self._store.service(call.service).counts[_CHANGES[pair]] += 1
-        self._restate(call.service)
+        self.restate(call.service)
 
     def would_act(
         self, call: Call, policy: ActingPolicy, saved: float, lost: int
@@ -249,7 +249,7 @@ class MetricsObserver:
             self._infos.append((metric, values))
         self._store.block(metric.scope, *values).counts[0] = 1
 
-    def _restate(self, service: str) -> None:
+    def restate(self, service: str) -> None:
         """Say how a service stands now, where whoever serves the metrics reads it."""
         block = self._store.service(service)
         # Under the lock, so that what is written last was also asked last.
