@@ -351,9 +351,24 @@ def _free_port() -> int:
     return port
 
 
+def _connected(port: int) -> socket.socket:
+    """Connect to the metrics as soon as they are served: a thread sees to that."""
+    end = time.perf_counter() + _SERVED_WITHIN
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            if time.perf_counter() > end:
+                raise
+            time.sleep(0.1)
+
+
+_SERVED_WITHIN: Final = 30.0
+
+
 def _scrape(port: int) -> str:
     """Return the metrics, read past every library that is governed."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+    with _connected(port) as connection:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n")
         received = b""
         while piece := connection.recv(65536):
