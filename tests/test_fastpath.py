@@ -25,7 +25,7 @@ from fakes import (
     times_out,
     works,
 )
-from resilience_instrument import engine
+from resilience_instrument import CircuitBreakerOpenError, engine
 from resilience_instrument.engine import run_sync
 from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
 from resilience_instrument.outcome import Raised, Returned
@@ -275,10 +275,34 @@ def test_no_short_way_where_another_policy_asks(policy: str) -> None:
     assert NO_WAY == _lane(service).enter(service.clock.now)
 
 
-def _lane(service: Service) -> Lane:
+def _lane(service: Service, look: Callable[[float], None] | None = None) -> Lane:
     call = a_call()
     observer = service.metrics
-    return Lane(call, service.policies, observer.tally(call), observer)
+    return Lane(call, service.policies, observer.tally(call), observer, look)
+
+
+def test_whoever_watches_the_file_is_told_the_time_of_each_call() -> None:
+    """A changed configuration must be found on the short way too."""
+    service = Service(_DEFAULTS, short=True)
+    told: list[float] = []
+    lane = _lane(service, told.append)
+
+    for now in (5.0, 6.0):
+        lane.enter(now)
+
+    assert [5.0, 6.0] == told
+
+
+def test_a_resumed_call_is_refused_as_its_library_refuses() -> None:
+    """In all but its first attempt it is what it stands for."""
+    service = Service(_DEFAULTS, short=True)
+    error = CircuitBreakerOpenError("open")
+    io = Script(service.clock)
+
+    resumed = ResumedIo(io, Begun(0, 0.0, Returned("x")))
+
+    assert str(io.reject(error)) == str(resumed.reject(error))
+    assert type(io.reject(error)) is type(resumed.reject(error))
 
 
 def test_a_failed_attempt_is_not_kept_alive() -> None:
