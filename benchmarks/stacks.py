@@ -99,6 +99,8 @@ class Agent(Stack):
         """Start the agent in this process."""
         self._port = _free_port()
         os.environ["RESILIENCE_METRICS_PORT"] = str(self._port)
+        # As under the launcher: counted in a file, where other processes read it.
+        os.environ["RESILIENCE_RUN_ID"] = f"bench-{os.getpid()}"
         if self.mode is not None:
             os.environ["RESILIENCE_MODE"] = self.mode
         del target

@@ -103,6 +103,10 @@ class Agent:
         self.registry.adopt(settings)
         self._state_mode(settings)
         self.metrics.config_reloaded("applied")
+        for policies in self.registry.known():
+            if self.registry.newest(policies).timeout != policies.settings.timeout:
+                # Else they would be stated when something happens to a call.
+                self.metrics.restate(policies.service)
 
     def _refuse(self, error: Exception) -> None:
         """Go on as before: the changed file cannot be used."""
@@ -178,7 +182,7 @@ class Agent:
         states = [policies.breaker.state(now) for policies in routes]
         worst = states.index(max(states, key=_BADNESS.__getitem__))
         ratio = min(policies.budget.ratio_left(now) for policies in routes)
-        settings = routes[0].settings
+        settings = self.registry.newest(routes[0])
         retry = settings.retry
         timeouts = {k: getattr(settings.timeout, k) for k in catalog.TIMEOUT_KINDS}
         # What was taken is forgotten after a window; where nothing may ever be

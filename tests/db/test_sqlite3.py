@@ -6,7 +6,7 @@ import functools
 import pickle
 import sqlite3
 import sqlite3.dbapi2
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -113,11 +113,19 @@ def test_what_python_offers_is_unchanged(inside: Governed, tmp_path: Path) -> No
         by_name.cursor(None)
     with pytest.raises(TypeError):
         by_name.cursor().execute(5)  # type: ignore[arg-type]
-    again: Any = pickle.loads(pickle.dumps(sqlite3.connect))
-    again(":memory:").close()
     for connection in (by_name, by_place, target):
         connection.close()
     assert [] == inside.faults
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_pickled_connect_is_the_governed_one() -> None:
+    """Though its own name is that of the plain one; by either of its places."""
+    for connect in (sqlite3.connect, sqlite3.dbapi2.connect):
+        packed = pickle.dumps(connect)
+
+        assert connect is pickle.loads(packed)
+        assert b"resilience" not in packed
 
 
 def test_both_names_of_connect_lead_here(inside: Governed) -> None:
