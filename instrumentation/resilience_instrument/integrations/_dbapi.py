@@ -690,6 +690,7 @@ async def counted_async(
 
 def _started(runtime: Runtime, call: Call) -> bool:
     try:
+        runtime.begin()
         runtime.observer.call_started(call)
         runtime.observer.attempt_started(call, 1)
     except Exception as fault:
