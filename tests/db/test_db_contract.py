@@ -201,6 +201,27 @@ def test_no_literal_is_told(
     assert driver.database == told[-1][1]["db.namespace"]
 
 
+def test_a_failure_is_told_with_the_servers_code(
+    driver: Driver, governed: Govern, server: Postgres | MariaDB
+) -> None:
+    """Case 46: SQLSTATE or number, outside a transaction and inside one."""
+    inside = governed()
+    connection = driver.open(server.port)
+    driver.begin(connection)
+    begun = len(inside.told.of("attempt_ended"))
+
+    for sql in ("SELECT * FROM nowhere", "SELECT 1", "SELECT * FROM nowhere"):
+        failure(driver.execute, connection, sql)
+        if driver.server == "postgresql":
+            driver.rollback(connection)
+            driver.begin(connection)
+    quietly(driver.close, connection)
+
+    told = [facts[1] for facts in inside.told.of("attempt_ended")[begun:]]
+    codes = {judgement.code for judgement in told if judgement.outcome == "error"}
+    assert {"42P01" if driver.server == "postgresql" else "1146"} == codes
+
+
 # -- timeouts -----------------------------------------------------------------
 
 

@@ -417,25 +417,47 @@ def test_a_deadline_of_the_app_shortens(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "loops",
+    [
+        400,
+        pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+    ],
+)
 def test_a_statement_that_just_makes_it_spoils_no_other(
-    govern: Govern, connect: Callable[..., Any]
+    govern: Govern, connect: Callable[..., Any], loops: int
 ) -> None:
     """Case 19: who finishes around the limit leaves the next statement alone."""
-    govern("psycopg2", TIMEOUT_READ=0.1, BREAKER_CONSECUTIVE=1000)
-    connection = connect()
-    connection.autocommit = True
-    late = 0
+    govern("psycopg2", TIMEOUT_READ=0.06, BREAKER_MODE="disabled")
+    ends: list[str] = []
 
-    for number in range(60):
-        seconds = 0.094 + (number % 10) * 0.001
-        try:
-            run(connection, f"SELECT pg_sleep({seconds})")
-        except psycopg2.extensions.QueryCanceledError:
-            late += 1
-        # At once, so that a cancel which comes too late would hit it.
-        assert [(number,)] == run(connection, f"SELECT {number}")
+    def work(connection: Any, numbers: range) -> None:
+        for number in numbers:
+            # It is ended up to a tenth of a second after its limit.
+            seconds = 0.05 + (number * 7 % 120) / 1000
+            try:
+                run(connection, f"SELECT pg_sleep({seconds})")
+                end = "in time"
+            except psycopg2.extensions.QueryCanceledError:
+                end = "late"
+            # At once, so that a cancel which comes too late would hit it.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT %s", (number,))
+                assert (number,) == cursor.fetchone()
+            ends.append(end)
 
-    assert 0 < late < 60
+    threads = []
+    for first in range(10):
+        connection = connect()
+        connection.autocommit = True
+        numbers = range(first, loops, 10)
+        threads.append(threading.Thread(target=work, args=(connection, numbers)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+
+    assert loops == len(ends)
+    assert {"in time", "late"} == set(ends)
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def prepare_pymysql(_: Postgres, mariadb: MariaDB, source: Path) -> list[str]:
     ]
     file = source / "pymysql" / "tests" / "databases.json"
     file.write_text(json.dumps(databases), encoding="utf-8")
-    return ["pymysql/tests"]
+    return ["-c", os.devnull, "--rootdir", str(source), "pymysql/tests"]
 
 
 def prepare_sqlalchemy(scheme: str) -> Callable[[Postgres, MariaDB, Path], list[str]]:

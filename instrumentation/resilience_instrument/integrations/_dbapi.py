@@ -490,9 +490,12 @@ class ConnectIo(_Io):
         """Read what the last try came to."""
         if not isinstance(outcome, Raised):
             return SUCCESS
+        driver, error = self._link.driver, outcome.error
         if self._attempt.late:
-            return self._late(outcome.error, Phase.CONNECT, sent=False)
-        return self._link.driver.judge_connect(outcome.error)
+            read = self._late(error, Phase.CONNECT, sent=False)
+        else:
+            read = driver.judge_connect(error)
+        return read.revised(code=driver.code(error))
 
 
 class StatementIo(_Io):
@@ -508,8 +511,11 @@ class StatementIo(_Io):
         """Read what the last try came to."""
         if not isinstance(outcome, Raised):
             return SUCCESS
-        driver, error = self._link.driver, outcome.error
-        code = driver.code(error)
+        code = self._link.driver.code(outcome.error)
+        return self._read(outcome.error, code).revised(code=code)
+
+    def _read(self, error: Exception, code: str) -> Judgement:
+        driver = self._link.driver
         if self._attempt.late:
             return self._late(error, Phase.READ, sent=True)
         if code not in driver.rolled_back:
@@ -724,7 +730,8 @@ def _failed(
     observer = runtime.observer
     try:
         now = runtime.clock.monotonic()
-        judgement = _judge_within(link, attempt, error, now - begun)
+        read = _judge_within(link, attempt, error, now - begun)
+        judgement = read.revised(code=link.driver.code(error))
         observer.attempt_ended(call, 1, judgement, now - begun)
         if judgement.verdict is Verdict.TRANSIENT:
             # What went before it in the transaction cannot be repeated here.

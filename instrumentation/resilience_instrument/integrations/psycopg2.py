@@ -18,7 +18,7 @@ import psycopg2.extensions as ext
 from psycopg2 import _psycopg
 
 from resilience_instrument import native
-from resilience_instrument.integrations import _dbapi, _postgresql
+from resilience_instrument.integrations import _dbapi, _postgresql, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._watchdog import Watchdog, cut
@@ -186,14 +186,7 @@ def _governed(theirs: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, ours: Any) -> Any:
-    base = ours.__mro__[1]
-    facts = {
-        "__module__": theirs.__module__,
-        "__qualname__": theirs.__qualname__,
-        "__doc__": theirs.__doc__,
-    }
-    bases = (ours,) if theirs is base else (theirs, ours)
-    return type(theirs.__name__, bases, facts)
+    return _twin.below(theirs, ours.__mro__[1], ours)
 
 
 class _Connection(ext.connection):  # type: ignore[misc]

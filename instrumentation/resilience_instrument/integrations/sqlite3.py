@@ -13,7 +13,7 @@ import sqlite3
 import sqlite3.dbapi2
 from typing import TYPE_CHECKING, Any, Final, final
 
-from resilience_instrument.integrations import _dbapi
+from resilience_instrument.integrations import _dbapi, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._sql import SQLITE
@@ -127,13 +127,7 @@ def _governed(theirs: Any, base: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, base: Any, ours: Any) -> Any:
-    facts = {
-        "__module__": theirs.__module__,
-        "__qualname__": theirs.__qualname__,
-        "__doc__": theirs.__doc__,
-    }
-    bases = (ours,) if theirs is base else (theirs, ours)
-    return type(theirs.__name__, bases, facts)
+    return _twin.below(theirs, base, ours)
 
 
 class _Connection(sqlite3.Connection):
