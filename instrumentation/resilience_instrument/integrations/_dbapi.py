@@ -275,11 +275,12 @@ def _service(driver: Driver, address: str, port: int, database: str) -> str:
 def database_settings(settings: ServiceSettings) -> ServiceSettings:
     """Return settings with a database's timeouts where they are those of HTTP."""
     given = settings.timeout
-    connect, read = given.connect, given.read
+    connect, read, pool = given.connect, given.read, given.pool
     timeout = dataclasses.replace(
         given,
         connect=defaults.DATABASE_CONNECT if connect == defaults.CONNECT else connect,
         read=defaults.DATABASE_STATEMENT if read == defaults.READ else read,
+        pool=defaults.DATABASE_POOL if pool == defaults.POOL else pool,
     )
     return dataclasses.replace(settings, timeout=timeout)
 
