@@ -15,6 +15,7 @@ import pytest
 from db.harness import DRIVERS
 from db.proxy import Proxy
 from resilience_instrument import CircuitBreakerOpenError
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +166,7 @@ class Heart:
 def test_each_call_is_counted_once_by_its_name(
     driver: Driver, governed: Govern, server: Postgres | MariaDB, table: str
 ) -> None:
-    """A connect, a statement and a commit are three calls of one service."""
+    """Case 10: a connect, a statement and a commit are three calls of one service."""
     inside = governed()
 
     connection = driver.open(server.port)
@@ -179,6 +180,7 @@ def test_each_call_is_counted_once_by_its_name(
     service = f"{driver.scheme}://127.0.0.1:{server.port}/{driver.database}"
     assert [(1,)] == [tuple(row) for row in rows]
     assert "CONNECT" == endpoints(inside)[0]
+    assert 1 == endpoints(inside).count("CONNECT")
     assert ["UPDATE things", "SELECT things", "COMMIT"] == endpoints(inside)[before:]
     assert {service} == {call.service for call in inside.told.calls}
     assert {"success"} == set(inside.told.outcomes)
@@ -348,6 +350,28 @@ def test_a_schema_change_may_take_longer(
 
     assert error is None
     assert seconds > 1.5
+
+
+def test_a_deadline_of_the_app_shortens_a_statement(
+    driver: Driver, governed: Govern, server: Any
+) -> None:
+    """Case 37: what is left of a deadline is all that a statement gets."""
+    inside = governed(TIMEOUT_READ=15)
+    connection = driver.open(server.port)
+    driver.autocommit(connection)
+    token = CURRENT.set(time.monotonic() + 1)
+    try:
+        error, seconds = failure(
+            driver.execute, connection, SLEEP[driver.server].format(20)
+        )
+    finally:
+        CURRENT.reset(token)
+    quietly(driver.close, connection)
+
+    assert isinstance(error, driver.any_error)
+    assert 0.8 < seconds < 5
+    assert "timeout" == inside.told.outcomes[-1]
+    assert "closed" == inside.state()
 
 
 # -- retry --------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_what_python_offers_is_unchanged(inside: Governed, tmp_path: Path) -> No
 
 
 def test_both_names_of_connect_lead_here(inside: Governed) -> None:
-    """SQLAlchemy takes the one, apps take the other."""
+    """Case 10: SQLAlchemy takes the one, apps take the other."""
     sqlite3.connect(":memory:").close()
     sqlite3.dbapi2.connect(":memory:").close()
     plain = functools.partial(sqlite3.Connection)
