@@ -1,4 +1,4 @@
-"""A class of ours that stands for a C type is compared as that type."""
+"""A class of ours that stands for another is compared as that one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ class Ours(sqlite3.Cursor):
     """A class as a room has it."""
 
 
+class Theirs(sqlite3.Cursor):
+    """A class of an app's."""
+
+
 def test_it_is_compared_as_the_type_that_it_stands_for() -> None:
     """From both sides, and as a key; what stands for another is another."""
     twin: Any = _twin.below(sqlite3.Cursor, sqlite3.Cursor, Ours)
-    other: Any = _twin.below(Ours, Ours, Ours)
+    other: Any = _twin.below(Theirs, sqlite3.Cursor, Ours)
 
     assert twin == sqlite3.Cursor
     assert sqlite3.Cursor == twin
     assert "found" == {sqlite3.Cursor: "found"}[twin]
     assert twin == twin  # noqa: PLR0124 - it is the question
-    assert twin not in {Ours, other, object}
+    assert other == Theirs
+    assert Theirs == other
+    assert twin not in {Ours, other, Theirs, object}
     assert ("Cursor", "sqlite3") == (twin.__name__, twin.__module__)
 
 

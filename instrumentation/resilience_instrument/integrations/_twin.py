@@ -1,8 +1,8 @@
-"""Classes of ours that stand in the place of a C type and compare equal to it.
+"""Classes of ours that stand in the place of another and compare equal to it.
 
-A C type cannot be patched, so an app gets an object of a subclass of ours. Whoever
-asks `isinstance` sees no difference, and whoever compares types sees none either;
-only `type(x) is T` can tell.
+A C type cannot be patched, so an app gets an object of a subclass of ours: of the C
+type, or of the app's own class with ours below it. Whoever asks `isinstance` sees no
+difference, and whoever compares types sees none either; only `type(x) is T` can tell.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def below(theirs: Any, base: Any, ours: Any, **facts: Any) -> Any:
         "__doc__": theirs.__doc__,
         **facts,
     }
-    if theirs is base:
-        named[_STANDS_FOR] = base
-        return Twin(theirs.__name__, (ours,), named)
-    # No type of ours here: the app's class may have one of its own.
-    return type(theirs.__name__, (theirs, ours), named)
+    bases = (ours,) if theirs is base else (theirs, ours)
+    if type(theirs) is not type:
+        # It has a type of its own, which decides what equals what.
+        return type(theirs.__name__, bases, named)
+    named[_STANDS_FOR] = theirs
+    return Twin(theirs.__name__, bases, named)
