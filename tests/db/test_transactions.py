@@ -428,7 +428,7 @@ def test_asyncpg_repeats_what_could_not_be_serialized(postgres: Postgres) -> Non
         await transaction(connection, unit)
         async with connection.transaction():
             with pytest.raises(ValueError, match="under way"):
-                transaction(connection, unit)
+                await transaction(connection, unit)
         await connection.close()
 
     asyncio.run(go())
