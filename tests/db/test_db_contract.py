@@ -44,7 +44,14 @@ UNFIT = {
         "mysqlclient": "It cannot tell what its statements left open.",
         "asyncpg": "Its BEGIN is the first statement, and the app's own.",
     },
+    "test_a_schema_change_may_take_longer": {
+        "mysql.connector-c": "It keeps the limit that it was given at the connect.",
+    },
+    "test_a_deadline_of_the_app_shortens_a_statement": {
+        "mysql.connector-c": "It keeps the limit that it was given at the connect.",
+    },
     "test_several_statements_are_never_sent_again": {
+        "mysql.connector-c": "It sends one statement at a time.",
         "pymysql": "It sends one statement at a time.",
         "aiomysql": "It sends one statement at a time.",
         "mysql.connector": "It sends one statement at a time.",
