@@ -153,10 +153,10 @@ drivers' own test suites (case 11) are run by `make upstream`, their overhead (c
 is measured by `make bench`; Redis (case 35) is not governed.
 
 mysqlclient is tried where it is installed: it is built with a compiler and a client
-library. The column of mysql-connector is its pure kind. Its C extension passes the same
-cases where it loads (its wheels after 9.7 want an OpenSSL that Debian 12 does not have),
-but keeps the limit that it was given at the connect: for schema changes as well (case
-24), and whatever the app's deadline says (case 37).
+library. The column of mysql-connector is its pure kind. Its C extension passes the
+same cases where it loads (wheels after 9.7 want an OpenSSL that Debian 12 does not
+have), but keeps the limit that it was given at the connect: for schema changes as well
+(case 24), and whatever the app's deadline says (case 37).
 
 <!-- Made by docs/build.py from tests/db; edit that. -->
 """
