@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.config import defaults
+from resilience_instrument.integrations import _reads
 from resilience_instrument.integrations._endpoint import LIMIT, OTHER
 from resilience_instrument.integrations._http import sleep_sync
 from resilience_instrument.integrations._room import deliver, govern, govern_sync
@@ -520,7 +521,7 @@ class StatementIo(_Io):
         if self._attempt.late:
             return self._late(error, Phase.READ, sent=True)
         if code not in driver.rolled_back:
-            return driver.judge_statement(error, code)
+            return self._unless_read(driver.judge_statement(error, code), code)
         if REPLAYED.get() or not self._attempt.is_whole():
             # Either something went before it, or the app replays all of it.
             return self._skip("transaction", code)
@@ -528,6 +529,13 @@ class StatementIo(_Io):
             return self._skip("attempts", code)
         # The server undid it: it had no effect, as if it had never been sent.
         return Judgement(Verdict.TRANSIENT, Evidence.SUCCESS, sent=False, reason=code)
+
+    def _unless_read(self, judgement: Judgement, code: str) -> Judgement:
+        """Let a statement that only read be as one that was never sent, by opt-in."""
+        text = getattr(self._attempt, "whole", None)
+        if not _reads.may_repeat(text, code, self._link.driver.dialect):
+            return judgement
+        return troubled(code, sent=REPLAYED.get() or not self._attempt.is_whole())
 
     def _skip(self, reason: SkipReason, code: str) -> Judgement:
         self._link.runtime.observer.retry_skipped(self.call, reason)

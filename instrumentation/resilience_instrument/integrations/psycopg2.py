@@ -343,16 +343,20 @@ class _Sending:
             if self._cancel is not None:
                 self._cancel.wait()
 
-    def is_whole(self) -> bool:
-        """Tell whether it was one statement and nothing before it."""
+    @property
+    def whole(self) -> str | None:
+        """The statement's text where it might be sent again."""
         query = self._whole
-        if query is None:
-            return False
         if isinstance(query, bytes):
             query = query.decode("latin-1")
-        if not isinstance(query, str):
+        elif query is not None and not isinstance(query, str):
             query = query.as_string(self._connection)
-        return DRIVER.dialect.is_single(query)
+        return query
+
+    def is_whole(self) -> bool:
+        """Tell whether it was one statement and nothing before it."""
+        query = self.whole
+        return query is not None and DRIVER.dialect.is_single(query)
 
     def restart(self) -> None:
         """Roll back, so that the driver begins a transaction again."""
