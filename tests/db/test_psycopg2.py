@@ -470,6 +470,28 @@ def finish(connection: Any, text: str) -> str:
 
 
 @pytest.mark.slow
+def test_a_frozen_server_costs_no_more_than_the_limit_and_the_grace(
+    govern: Govern, proxy: Proxy
+) -> None:
+    """Case 16: 0.3 s after the limit, though nobody takes the request to cancel."""
+    govern("psycopg2", TIMEOUT_READ=0.3)
+    connection = psycopg2.connect(
+        host="127.0.0.1", port=proxy.port, user="app", dbname="postgres"
+    )
+    run(connection, "SELECT 1")
+    proxy.mode = "frozen"
+
+    begun = time.monotonic()
+    with pytest.raises(psycopg2.OperationalError):
+        run(connection, "SELECT 2")
+    seconds = time.monotonic() - begun
+
+    assert connection.closed
+    # Waiting for the request, too, would take a second more.
+    assert 0.4 < seconds < 1.2
+
+
+@pytest.mark.slow
 def test_a_forked_child_keeps_the_limit(
     govern: Govern, connect: Callable[..., Any], postgres: Postgres
 ) -> None:

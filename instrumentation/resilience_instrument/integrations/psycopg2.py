@@ -340,7 +340,8 @@ class _Sending:
             return self._perform(*self._args)
         finally:
             self.late = watchdog.disarm(slot)
-            if self._cancel is not None:
+            # A connection that was cut has no next statement that could be hit.
+            if self._cancel is not None and not self._connection.closed:
                 self._cancel.wait()
 
     @property
