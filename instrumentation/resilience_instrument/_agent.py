@@ -170,6 +170,9 @@ class Agent:
             _patch.is_ours(found)
             and isinstance(_patch.original_of(found), wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
+            # Those of databases wrap a connect to get hold of the connection, and
+            # trace its statements from around it.
+            if target.name != "connect"
             for found in [vars(target.owner).get(target.name)]
         )
 

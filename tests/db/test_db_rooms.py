@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     Govern = Callable[..., Governed]
 
+TESTED = {"test_a_read_timeout_of_the_app_stays": ("pymysql", "mysql.connector")}
+
 MYSQL: dict[str, Any] = {"host": "127.0.0.1", "user": "app", "password": "pw"}
 
 
@@ -440,7 +442,7 @@ def test_without_a_limit_a_statement_has_none(
 def test_a_read_timeout_of_the_app_stays(
     govern: Govern, mariadb: MariaDB, name: str
 ) -> None:
-    """It holds for what we would not limit, too."""
+    """Case 23: it holds for what we would not limit, too."""
     driver = DRIVERS[name]()
     inside = govern(driver.library)
     connection = driver.open(mariadb.port, read_timeout=5)

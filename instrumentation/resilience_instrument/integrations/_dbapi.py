@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.config import defaults
+from resilience_instrument.integrations import _reads
 from resilience_instrument.integrations._endpoint import LIMIT, OTHER
 from resilience_instrument.integrations._http import sleep_sync
 from resilience_instrument.integrations._room import deliver, govern, govern_sync
@@ -275,11 +276,12 @@ def _service(driver: Driver, address: str, port: int, database: str) -> str:
 def database_settings(settings: ServiceSettings) -> ServiceSettings:
     """Return settings with a database's timeouts where they are those of HTTP."""
     given = settings.timeout
-    connect, read = given.connect, given.read
+    connect, read, pool = given.connect, given.read, given.pool
     timeout = dataclasses.replace(
         given,
         connect=defaults.DATABASE_CONNECT if connect == defaults.CONNECT else connect,
         read=defaults.DATABASE_STATEMENT if read == defaults.READ else read,
+        pool=defaults.DATABASE_POOL if pool == defaults.POOL else pool,
     )
     return dataclasses.replace(settings, timeout=timeout)
 
@@ -490,9 +492,12 @@ class ConnectIo(_Io):
         """Read what the last try came to."""
         if not isinstance(outcome, Raised):
             return SUCCESS
+        driver, error = self._link.driver, outcome.error
         if self._attempt.late:
-            return self._late(outcome.error, Phase.CONNECT, sent=False)
-        return self._link.driver.judge_connect(outcome.error)
+            read = self._late(error, Phase.CONNECT, sent=False)
+        else:
+            read = driver.judge_connect(error)
+        return read.revised(code=driver.code(error))
 
 
 class StatementIo(_Io):
@@ -508,12 +513,15 @@ class StatementIo(_Io):
         """Read what the last try came to."""
         if not isinstance(outcome, Raised):
             return SUCCESS
-        driver, error = self._link.driver, outcome.error
-        code = driver.code(error)
+        code = self._link.driver.code(outcome.error)
+        return self._read(outcome.error, code).revised(code=code)
+
+    def _read(self, error: Exception, code: str) -> Judgement:
+        driver = self._link.driver
         if self._attempt.late:
             return self._late(error, Phase.READ, sent=True)
         if code not in driver.rolled_back:
-            return driver.judge_statement(error, code)
+            return self._unless_read(driver.judge_statement(error, code), code)
         if REPLAYED.get() or not self._attempt.is_whole():
             # Either something went before it, or the app replays all of it.
             return self._skip("transaction", code)
@@ -521,6 +529,13 @@ class StatementIo(_Io):
             return self._skip("attempts", code)
         # The server undid it: it had no effect, as if it had never been sent.
         return Judgement(Verdict.TRANSIENT, Evidence.SUCCESS, sent=False, reason=code)
+
+    def _unless_read(self, judgement: Judgement, code: str) -> Judgement:
+        """Let a statement that only read be as one that was never sent, by opt-in."""
+        text = getattr(self._attempt, "whole", None)
+        if not _reads.may_repeat(text, code, self._link.driver.dialect):
+            return judgement
+        return troubled(code, sent=REPLAYED.get() or not self._attempt.is_whole())
 
     def _skip(self, reason: SkipReason, code: str) -> Judgement:
         self._link.runtime.observer.retry_skipped(self.call, reason)
@@ -724,7 +739,8 @@ def _failed(
     observer = runtime.observer
     try:
         now = runtime.clock.monotonic()
-        judgement = _judge_within(link, attempt, error, now - begun)
+        read = _judge_within(link, attempt, error, now - begun)
+        judgement = read.revised(code=link.driver.code(error))
         observer.attempt_ended(call, 1, judgement, now - begun)
         if judgement.verdict is Verdict.TRANSIENT:
             # What went before it in the transaction cannot be repeated here.

@@ -18,7 +18,7 @@ import psycopg2.extensions as ext
 from psycopg2 import _psycopg
 
 from resilience_instrument import native
-from resilience_instrument.integrations import _dbapi, _postgresql
+from resilience_instrument.integrations import _dbapi, _postgresql, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._watchdog import Watchdog, cut
@@ -186,14 +186,7 @@ def _governed(theirs: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, ours: Any) -> Any:
-    base = ours.__mro__[1]
-    facts = {
-        "__module__": theirs.__module__,
-        "__qualname__": theirs.__qualname__,
-        "__doc__": theirs.__doc__,
-    }
-    bases = (ours,) if theirs is base else (theirs, ours)
-    return type(theirs.__name__, bases, facts)
+    return _twin.below(theirs, ours.__mro__[1], ours)
 
 
 class _Connection(ext.connection):  # type: ignore[misc]
@@ -347,19 +340,24 @@ class _Sending:
             return self._perform(*self._args)
         finally:
             self.late = watchdog.disarm(slot)
-            if self._cancel is not None:
+            # A connection that was cut has no next statement that could be hit.
+            if self._cancel is not None and not self._connection.closed:
                 self._cancel.wait()
+
+    @property
+    def whole(self) -> str | None:
+        """The statement's text where it might be sent again."""
+        query = self._whole
+        if isinstance(query, bytes):
+            query = query.decode("latin-1")
+        elif query is not None and not isinstance(query, str):
+            query = query.as_string(self._connection)
+        return query
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        query = self._whole
-        if query is None:
-            return False
-        if isinstance(query, bytes):
-            query = query.decode("latin-1")
-        if not isinstance(query, str):
-            query = query.as_string(self._connection)
-        return DRIVER.dialect.is_single(query)
+        query = self.whole
+        return query is not None and DRIVER.dialect.is_single(query)
 
     def restart(self) -> None:
         """Roll back, so that the driver begins a transaction again."""

@@ -35,7 +35,7 @@ class _Driver:
     default_port = _mysql.PORT
     rolled_back = _mysql.ROLLED_BACK
     once = _mysql.ONCE
-    refusals = _dbapi.own_errors(__name__, pymysql.err.OperationalError, _mysql.REFUSED)
+    refusals = _dbapi.own_errors(__name__, pymysql.OperationalError, _mysql.REFUSED)
 
     @staticmethod
     def code(error: Exception) -> str:
@@ -44,7 +44,7 @@ class _Driver:
 
     def judge_connect(self, error: Exception) -> Judgement:
         """Read why a connect failed."""
-        is_own = isinstance(error, pymysql.err.Error)
+        is_own = isinstance(error, pymysql.Error)
         return _mysql.judge_connect(error, self.code(error), is_own=is_own)
 
     @staticmethod
@@ -149,7 +149,7 @@ class _Connecting(_dbapi.Sending):
             limiting = _mysql.server_limit(connection._resilience)  # noqa: SLF001
             if limiting is not None:
                 connection.query(limiting)
-        except pymysql.err.OperationalError as error:
+        except pymysql.OperationalError as error:
             waited = clock.monotonic() - begun
             limit = connection._read_timeout  # noqa: SLF001
             self.late = _is_late(error, waited, limit)
@@ -232,7 +232,7 @@ class _Query(_mysql.MysqlSending):
         begun = clock.monotonic()
         try:
             return self.perform(*self.args, **self.kwargs)
-        except pymysql.err.OperationalError as error:
+        except pymysql.OperationalError as error:
             waited = clock.monotonic() - begun
             limit = connection._read_timeout  # noqa: SLF001
             self.late = _is_late(error, waited, limit)

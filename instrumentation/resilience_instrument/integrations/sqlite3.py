@@ -1,7 +1,9 @@
 """sqlite3: a subclass of ours at the bottom of each connection and cursor.
 
 There is no server, so there is neither a circuit nor a limit: statements are
-counted and measured, and a locked database is told from a failure. Most of the
+counted and measured, and a locked database is told from a failure. Where the app's
+owner asks for it, a statement that found the database busy is sent again, outside of
+transactions: it got no lock, so it did nothing, or was undone. Most of the
 work happens while rows are fetched, which is not part of the measure.
 """
 
@@ -13,7 +15,7 @@ import sqlite3
 import sqlite3.dbapi2
 from typing import TYPE_CHECKING, Any, Final, final
 
-from resilience_instrument.integrations import _dbapi
+from resilience_instrument.integrations import _dbapi, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._sql import SQLITE
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 
 # SQLite documentation, "Result and Error Codes": somebody else holds the lock.
 _LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_BUSY: Final = "SQLITE_BUSY"
 _FACTORY_PLACE: Final = 5
 _NOT_GIVEN: Any = object()
+
+RETRY_BUSY: Final = "RESILIENCE_DATABASE_RETRY_BUSY"
+"""`1` where statements that found the database busy are to be sent again."""
 
 
 @final
@@ -58,7 +64,10 @@ class _Driver:
     def judge_statement(error: Exception, code: str) -> Judgement:
         """Read why a statement failed."""
         if code.startswith(_LOCKED):
-            return Judgement(Verdict.TRANSIENT, Evidence.NEUTRAL, reason=code)
+            sent = not code.startswith(_BUSY)
+            return Judgement(
+                Verdict.TRANSIENT, Evidence.NEUTRAL, sent=sent, reason=code
+            )
         reason = code or type(error).__name__
         return Judgement(Verdict.PERMANENT, Evidence.NEUTRAL, reason=reason)
 
@@ -92,10 +101,17 @@ def _connecting(runtime: Runtime) -> Wrapper:
             return wrapped(*args, **kwargs)
         connection = _dbapi.counted(link, call, attempt, None)
         if isinstance(connection, _Connection):
-            connection._resilience = link  # noqa: SLF001 - ours
+            _equip(connection, link)
         return connection
 
     return connect
+
+
+def _equip(connection: Any, link: Link) -> None:
+    """Let a connection know its link; one that is patient goes another way."""
+    patient = os.environ.get(RETRY_BUSY) == "1"
+    name = "_resilience_patient" if patient else "_resilience"
+    setattr(connection, name, link)
 
 
 def _link(links: Links, database: Any = "", *_: Any, **__: Any) -> Link:
@@ -127,19 +143,14 @@ def _governed(theirs: Any, base: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, base: Any, ours: Any) -> Any:
-    facts = {
-        "__module__": theirs.__module__,
-        "__qualname__": theirs.__qualname__,
-        "__doc__": theirs.__doc__,
-    }
-    bases = (ours,) if theirs is base else (theirs, ours)
-    return type(theirs.__name__, bases, facts)
+    return _twin.below(theirs, base, ours)
 
 
 class _Connection(sqlite3.Connection):
     """Below the app's own class: gives cursors that are governed."""
 
     _resilience: Link | None = None
+    _resilience_patient: Link | None = None
 
     def cursor(self, factory: Any = _NOT_GIVEN) -> Any:
         """Make a cursor of the class that was asked for, governed."""
@@ -200,6 +211,8 @@ def _run(
     prefix: str = "",
 ) -> Any:
     """Run a statement, counted."""
+    if getattr(connection, "_resilience_patient", None) is not None:
+        return _run_patiently(connection, sql, perform, args, prefix)
     link = getattr(connection, "_resilience", None)
     if link is None or not isinstance(sql, str) or suppressed():
         return perform(*args)
@@ -213,7 +226,33 @@ def _run(
     return _dbapi.counted(link, call, attempt, None)
 
 
-@final
+def _run_patiently(
+    connection: Any,
+    sql: Any,
+    perform: Callable[..., Any],
+    args: tuple[Any, ...],
+    prefix: str,
+) -> Any:
+    """Run a statement, and again where the database was busy and nothing went before.
+
+    What found another's newer snapshot inside a transaction would find it for ever.
+    """
+    link = connection._resilience_patient  # noqa: SLF001 - ours
+    if not isinstance(sql, str) or suppressed():
+        return perform(*args)
+    try:
+        statement = SQLITE.read(sql)
+        statement = statement._replace(summary=prefix + statement.summary)
+        attempt = _Patient(perform, args, {})
+        attempt.connection = connection
+        first = not (prefix or connection.in_transaction)
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+        return perform(*args)
+    # sqlite3 waits as long as the app said; we know no limit.
+    return _dbapi.send(link, attempt, statement, first=first, own=True)
+
+
 class _Attempt(_dbapi.Sending):
     """Something that is done once."""
 
@@ -222,3 +261,17 @@ class _Attempt(_dbapi.Sending):
     def __call__(self, deadline: float | None) -> Any:  # noqa: ARG002 - has no limit
         """Do it."""
         return self.perform(*self.args, **self.kwargs)
+
+
+@final
+class _Patient(_Attempt):
+    """A statement that is sent again where the database was busy."""
+
+    __slots__ = ("connection",)
+
+    connection: Any
+
+    def restart(self) -> None:
+        """Undo the BEGIN that Python has put before it."""
+        if self.connection.in_transaction:
+            sqlite3.Connection.rollback(self.connection)
