@@ -287,8 +287,7 @@ def test_a_whole_statement_is_known_in_every_form(
     query: Any, *, expected: bool
 ) -> None:
     """A text, bytes, or an object that makes one."""
-    statement = psycopg2_room.DRIVER.dialect.read("SELECT 1")
-    sending = psycopg2_room._Sending(None, int, (), statement, query)
+    sending = psycopg2_room._Sending(None, int, (), query)
 
     assert expected is sending.is_whole()
 

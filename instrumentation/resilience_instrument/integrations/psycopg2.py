@@ -18,9 +18,10 @@ import psycopg2.extensions as ext
 from psycopg2 import _psycopg
 
 from resilience_instrument import native
-from resilience_instrument.integrations import _dbapi, _postgresql
+from resilience_instrument.integrations import _dbapi, _dblane, _postgresql
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import REPEATABLE
 from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
@@ -193,6 +194,9 @@ def _combined(theirs: Any, ours: Any) -> Any:
         "__doc__": theirs.__doc__,
     }
     bases = (ours,) if theirs is base else (theirs, ours)
+    if base is ext.cursor:
+        # No more attributes than it has itself.
+        facts["__slots__"] = ()
     return type(theirs.__name__, bases, facts)
 
 
@@ -207,6 +211,8 @@ class _Connection(ext.connection):  # type: ignore[misc]
         """Make a cursor of the class that was asked for, governed."""
         if self._resilience is None:
             return super().cursor(*args, **kwargs)
+        if not args and not kwargs and self.cursor_factory is None:
+            return _make_cursor(self, cursor_factory=_PLAIN)
         given = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
         factory = _governed(given or self.cursor_factory or ext.cursor, _Cursor)
         if len(args) > 1:
@@ -231,8 +237,23 @@ class _Connection(ext.connection):  # type: ignore[misc]
 class _Cursor(ext.cursor):  # type: ignore[misc]
     """Below the app's own class: sends statements by way of the policies."""
 
+    # As the C type: a cursor has no attributes of the app's own.
+    __slots__ = ()
+
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - its name
         """Send one statement."""
+        lane = None
+        try:
+            connection: Any = self.connection
+            link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
+            first = connection.get_transaction_status() == _IDLE
+            lane = _dblane.find(link, query, first=first, own=own)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if lane is not None:
+            whole = None if self.name else query
+            sending = _Sending(connection, _execute, (self, query, vars), whole)
+            return _dbapi.hasten(link, lane, sending, query, own=own)
         statement = _read(self, query)
         perform = super().execute
         whole = None if self.name else query
@@ -265,6 +286,11 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
         perform = functools.partial(super().copy_to, **kwargs)
         statement = _read(self, f"COPY {table}")
         return _run(self.connection, statement, perform, (file, table, *args))
+
+
+_PLAIN: Final = _governed(ext.cursor, _Cursor)
+_make_cursor: Final = ext.connection.cursor
+_execute: Final = ext.cursor.execute
 
 
 def _read(cursor: Any, query: Any) -> Statement | None:
@@ -309,10 +335,14 @@ def _run(
             connection._resilience_own = True  # noqa: SLF001 - ours
         own = connection._resilience_own  # noqa: SLF001
         first = connection.get_transaction_status() == _IDLE
-        sending = _Sending(connection, perform, args, statement, whole)
+        whole = whole if statement.verb in REPEATABLE else None
+        sending = _Sending(connection, perform, args, whole)
+        lane = _dblane.ending(link, statement, own=own)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return perform(*args)
+    if lane is not None:
+        return _dbapi.hasten(link, lane, sending, statement.verb, own=own)
     return _dbapi.send(link, sending, statement, first=first, own=own)
 
 
@@ -327,13 +357,12 @@ class _Sending:
         connection: Any,
         perform: Callable[..., Any],
         args: tuple[Any, ...],
-        statement: Statement,
         whole: Any,
     ) -> None:
         self._connection = connection
         self._perform = perform
         self._args = args
-        self._whole = whole if statement.verb in _dbapi.REPEATABLE else None
+        self._whole = whole
         self._cancel: _Cancel | None = None
         self.late = False
 
