@@ -427,6 +427,40 @@ class Sending:
         """Need nothing."""
 
 
+class Watching(Sending):
+    """A statement that the watchdog ends when its time is over.
+
+    A room says by `strike` how, and by `settle` what has to be done afterwards.
+    """
+
+    __slots__ = ("connection", "end", "strikes")
+
+    connection: Any
+    end: float
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        self.late = False
+        if deadline is None:
+            return self.perform(*self.args, **self.kwargs)
+        watchdog = self.connection._resilience_watchdog  # noqa: SLF001 - ours
+        self.end, self.strikes = deadline, 0
+        # As `arm` and `disarm`, which would be calls for every statement.
+        armed, key = watchdog.armed, id(self)
+        armed[key] = self
+        if not watchdog.running:
+            watchdog.start()
+        try:
+            return self.perform(*self.args, **self.kwargs)
+        finally:
+            if armed.pop(key, None) is None or self.strikes:
+                self.late = watchdog.disarm(self)
+                self.settle()
+
+    def settle(self) -> None:
+        """Need nothing."""
+
+
 # -- through the engine: connects and first statements ----------------------------
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilience_instrument.integrations._dbapi import (
     Sending,
+    Watching,
     answered,
     local,
     troubled,
@@ -122,6 +123,16 @@ def server_limit(link: Link) -> str | None:
 
 class MysqlSending(Sending):
     """A statement on its way to a MySQL or MariaDB."""
+
+    __slots__ = ()
+
+    def is_whole(self) -> bool:
+        """Tell whether it was one statement and nothing before it."""
+        return self.is_single(DIALECT)
+
+
+class Cutting(Watching):
+    """The same where the connection is cut when a statement's time is over."""
 
     __slots__ = ()
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
+_NO_NAMES: Final[dict[str, Any]] = {}
 _REPLICATING: Final = (_psycopg.ReplicationConnection, _psycopg.ReplicationCursor)
 _IDLE: Final = ext.TRANSACTION_STATUS_IDLE
 
@@ -347,10 +348,10 @@ def _run(
 
 
 @final
-class _Sending:
+class _Sending(_dbapi.Watching):
     """A statement on its way: ends it when its time is over."""
 
-    __slots__ = ("_args", "_cancel", "_connection", "_perform", "_whole", "late")
+    __slots__ = ("_cancel",)
 
     def __init__(
         self,
@@ -359,49 +360,42 @@ class _Sending:
         args: tuple[Any, ...],
         whole: Any,
     ) -> None:
-        self._connection = connection
-        self._perform = perform
-        self._args = args
-        self._whole = whole
-        self._cancel: _Cancel | None = None
+        self.connection = connection
+        self.perform = perform
+        self.args = args
+        self.kwargs = _NO_NAMES
+        self.whole = whole
         self.late = False
 
-    def __call__(self, deadline: float | None) -> Any:
-        """Send it once."""
-        if deadline is None:
-            return self._perform(*self._args)
-        watchdog = self._connection._resilience_watchdog  # noqa: SLF001 - ours
-        slot = watchdog.arm(deadline, self._strike)
-        try:
-            return self._perform(*self._args)
-        finally:
-            self.late = watchdog.disarm(slot)
-            if self._cancel is not None:
-                self._cancel.wait()
+    def strike(self, number: int) -> float | None:
+        """Ask the server to cancel; if that has no effect, cut the connection."""
+        if number == 1:
+            self._cancel = _Cancel(self.connection)
+            return GRACE
+        cut(self.connection.fileno())
+        return None
+
+    def settle(self) -> None:
+        """Wait until a request to cancel is with the server."""
+        cancel = getattr(self, "_cancel", None)
+        if cancel is not None:
+            cancel.wait()
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        query = self._whole
+        query: Any = self.whole
         if query is None:
             return False
         if isinstance(query, bytes):
             query = query.decode("latin-1")
         if not isinstance(query, str):
-            query = query.as_string(self._connection)
+            query = query.as_string(self.connection)
         return DRIVER.dialect.is_single(query)
 
     def restart(self) -> None:
         """Roll back, so that the driver begins a transaction again."""
-        if not self._connection.autocommit:
-            ext.connection.rollback(self._connection)
-
-    def _strike(self, number: int) -> float | None:
-        """Ask the server to cancel; if that has no effect, cut the connection."""
-        if number == 1:
-            self._cancel = _Cancel(self._connection)
-            return GRACE
-        cut(self._connection.fileno())
-        return None
+        if not self.connection.autocommit:
+            ext.connection.rollback(self.connection)
 
 
 @final

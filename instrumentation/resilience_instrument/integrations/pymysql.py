@@ -7,7 +7,6 @@ default. Both are given here where the app gave none.
 from __future__ import annotations
 
 import functools
-import math
 import types
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -17,6 +16,7 @@ from pymysql import connections
 from resilience_instrument.integrations import _dbapi, _dblane, _mysql
 from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,17 +61,18 @@ DRIVER: Final = _Driver()
 def targets(runtime: Runtime) -> list[AnyTarget]:
     """List what is wrapped, which also shows whether the library is as expected."""
     links = _dbapi.Links(runtime, DRIVER)
+    watchdog = Watchdog(runtime.fault)
     connection = connections.Connection
     rollback = connection.rollback
     return [
-        Target(connection, "__init__", _initialising(links)),
+        Target(connection, "__init__", _initialising(links, watchdog)),
         Target(connection, "connect", _connecting(links)),
         Replacement(connection, "query", _hastening(rollback)),
         *(Target(connection, name, _ending(name)) for name in ("commit", "rollback")),
     ]
 
 
-def _initialising(links: Links) -> Wrapper:
+def _initialising(links: Links, watchdog: Watchdog) -> Wrapper:
     def initialise(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -81,6 +82,8 @@ def _initialising(links: Links) -> Wrapper:
             link = _mysql.link(links, given.get("host"), given.get("port"), database)
             instance._resilience = link  # noqa: SLF001 - ours, as all its like here
             instance._resilience_own = "read_timeout" in given  # noqa: SLF001
+            instance._resilience_writes = "write_timeout" in given  # noqa: SLF001
+            instance._resilience_watchdog = watchdog  # noqa: SLF001
             instance._resilience_unbounded = "connect_timeout" not in given  # noqa: SLF001
             instance._resilience_connecting = False  # noqa: SLF001
             instance._resilience_open = False  # noqa: SLF001
@@ -244,37 +247,39 @@ def _ending(name: str) -> Wrapper:
     return end
 
 
-class _Query(_mysql.MysqlSending):
-    """A statement on its way, within the read timeout that is left for it."""
+class _Query(_mysql.Cutting):
+    """A statement on its way: shuts the connection when its time is over.
 
-    __slots__ = ("connection", "rollback")
+    A read timeout would hold for each packet, and ask the system before each.
+    """
 
-    connection: Any
+    __slots__ = ("rollback",)
+
     rollback: Any
 
     def __call__(self, deadline: float | None) -> Any:
-        """Send it once."""
+        """Send it once, without the timeouts that were given for the app."""
         connection = self.connection
-        own = connection._read_timeout  # noqa: SLF001 - it has no other name
-        given = connection._resilience_own  # noqa: SLF001 - ours
-        clock = connection._resilience.runtime.clock  # noqa: SLF001 - ours
-        if deadline is not None:
-            left = max(0.05, deadline - clock.monotonic())
-            connection._read_timeout = min(left, own or math.inf)  # noqa: SLF001
-        elif not given:
-            connection._read_timeout = None  # noqa: SLF001 - it may run for long
-        begun = clock.monotonic()
+        reads, writes = connection._read_timeout, connection._write_timeout  # noqa: SLF001 - they have no other names
+        given, written = connection._resilience_own, connection._resilience_writes  # noqa: SLF001 - ours
+        connection._read_timeout = reads if given else None  # noqa: SLF001
+        connection._write_timeout = writes if written else None  # noqa: SLF001
         try:
-            return self.perform(*self.args, **self.kwargs)
-        except pymysql.err.OperationalError as error:
-            waited = clock.monotonic() - begun
-            limit = connection._read_timeout  # noqa: SLF001
-            self.late = _is_late(error, waited, limit)
-            raise
+            return _watched(self, deadline)
         finally:
-            connection._read_timeout = own  # noqa: SLF001
+            connection._read_timeout = reads  # noqa: SLF001
+            connection._write_timeout = writes  # noqa: SLF001
+
+    def strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+        """Cut the connection."""
+        socket = self.connection._sock  # noqa: SLF001 - it has no other name
+        if socket is not None:
+            cut(socket.fileno())
 
     def restart(self) -> None:
         """Roll back: the driver's own idea of the transaction is out of date."""
         if not self.connection.server_status & _mysql.AUTOCOMMIT:
             self.rollback(self.connection)
+
+
+_watched: Final = _dbapi.Watching.__call__
