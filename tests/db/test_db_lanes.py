@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import time
 import types
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
 
+from db.harness import DRIVERS
 from db.telling import Recorder
 from integrations.governing import QUICK, governing
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
-from resilience_instrument.integrations import _dbapi, _dblane
+from resilience_instrument.integrations import _dbapi, _dblane, _watchdog
+from resilience_instrument.integrations import psycopg as psycopg_room
 from resilience_instrument.integrations import psycopg2 as psycopg2_room
+from resilience_instrument.integrations import pymysql as pymysql_room
 from resilience_instrument.integrations._room import Runtime
 from resilience_instrument.policies.deadline import CURRENT
 from resilience_instrument.registry import Registry
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from db.servers import Postgres
     from integrations.governing import Governed
 
     Govern = Callable[..., Governed]
@@ -510,3 +515,87 @@ def test_an_app_of_sqlite3_alone_shows_its_metrics(govern: Govern) -> None:
     sqlite3.connect(":memory:").close()
 
     assert [True] == begun
+
+
+def test_a_statement_that_nobody_cancelled_has_nothing_to_settle() -> None:
+    """A strike may fail before it has asked for a cancel."""
+    sending = psycopg2_room._Sending(None, int, (), TEXT)
+
+    sending.settle()
+
+    assert not sending.late
+
+
+def test_what_is_armed_beside_others_is_watched_too() -> None:
+    """The thread is there already, and sees it."""
+    dog = _watchdog.Watchdog(lambda *_: None)
+    dog.running = True
+    slot = _watchdog.Slot(time.monotonic() + 60, lambda _: None)
+
+    dog.arm(slot)
+
+    assert [slot] == list(dog.armed.values())
+    assert not dog.disarm(slot)
+
+
+def test_a_connection_that_is_closed_already_is_not_cut() -> None:
+    """PyMySQL forgets its socket when it closes it."""
+    query = pymysql_room._Query(int, (), {})
+    query.connection = types.SimpleNamespace(_sock=None)
+
+    query.strike(1)
+
+    assert not query.late
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(b"SELECT 1", True), (b"SELECT 1; SELECT 2", False)]
+)
+def test_bytes_are_read_for_whether_they_are_one_statement(
+    text: bytes, *, expected: bool
+) -> None:
+    """What is sent again is sent as it was."""
+    sending = _dbapi.Sending(int, (), {}, text)
+
+    assert expected is sending.is_single(psycopg2_room.DRIVER.dialect)
+
+
+def test_a_statement_within_another_is_left_alone(
+    govern: Govern, postgres: Postgres
+) -> None:
+    """What psycopg sends while a statement is watched is part of it."""
+    inside = govern("psycopg")
+    driver = DRIVERS["psycopg"]()
+    connection = driver.open(postgres.port)
+    before = len(inside.told.calls)
+    watch = psycopg_room._Watch(time.monotonic() + 60, inside.runtime.clock)
+    token = psycopg_room._WATCH.set(watch)
+
+    try:
+        rows = driver.execute(connection, "SELECT 1")
+    finally:
+        psycopg_room._WATCH.reset(token)
+        driver.finish()
+
+    assert [(1,)] == rows
+    assert before == len(inside.told.calls)
+
+
+def test_a_long_text_of_sqlite3_is_not_looked_up(
+    govern: Govern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have to be read as a whole, and kept."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    inside = govern("sqlite3")
+    inside.runtime.fast = True
+    told = inside.runtime.observer = Recorder()
+    connection = sqlite3.connect(":memory:")
+    text = f"SELECT '{'x' * 5000}'"
+
+    for _ in range(3):
+        connection.execute(text).close()
+    link = connection._resilience  # type: ignore[attr-defined]
+    connection.close()
+
+    assert 4 == len([event for event in told.events if event[0] == "call_ended"])
+    assert {} == link.lanes[link].others[False]
