@@ -19,6 +19,7 @@ DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 # Needs neither servers nor other agents: runs on every version that we support.
 CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
+	tests/test_engine.py tests/test_hedging.py tests/test_fastpath.py tests/test_cycles.py \
 	tests/test_fork.py tests/agent/test_launcher.py \
 	tests/agent/test_start_up.py tests/agent/test_one_port.py
 
@@ -36,11 +37,15 @@ test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the c
 ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone"
-	$(BIN)/python -m coverage run -m pytest -m alone
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long"
+	$(BIN)/python -m coverage run -m pytest -m "alone and not long"
 endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
+
+test-long: $(VENV)/.test ## Run the tests that take minutes: outages, recycled workers, frozen programs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long and not alone" $(ARGS)
+	$(BIN)/python -m pytest -m "long and alone" $(ARGS)
 
 test-python: ## Run the core's tests on another Python, PYTHON=python3.13
 	@$(MAKE) --no-print-directory VENV=.venv-$(subst /,-,$(PYTHON)) .core

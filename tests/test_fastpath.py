@@ -31,8 +31,9 @@ from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.registry import ServicePolicies
 from resilience_instrument.signals.fanout import Fanout
+from resilience_instrument.signals.gather import gather
 from resilience_instrument.signals.metrics import MetricsObserver, PlainTally
-from resilience_instrument.signals.store import Store
+from resilience_instrument.signals.store import ENDPOINT, Store
 from resilience_instrument.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -159,13 +160,10 @@ class Service:
 
     @property
     def counted(self) -> dict[Any, Any]:
-        """Everything that was counted."""
+        """Everything that was counted, as a scrape shows it."""
         return {
-            (block.layout.scope, block.labels): (
-                list(block.counts),
-                [round(total, 6) for total in block.sums],
-            )
-            for block in self.store.blocks()
+            (block.layout.scope, block.labels): (list(block.counts), list(block.sums))
+            for block in gather(self.store, None).blocks
         }
 
 
@@ -364,6 +362,6 @@ def test_threads_lose_no_count_where_a_careless_counter_does() -> None:
     finally:
         sys.setswitchinterval(interval)
 
-    counts = service.store.endpoint("payment-api", "/orders/{id}").counts
+    counts, _ = service.counted[ENDPOINT, ("payment-api", "/orders/{id}")]
     assert {0, 40_000} == set(counts)
     assert 40_000 > careless[0]

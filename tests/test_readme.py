@@ -5,7 +5,9 @@ directory, or stand in `ELSEWHERE` with the check that makes them true. `python`
 blocks are executed; one that begins with a comment such as `# app.py` is that file
 for the other blocks. `text` shows metric samples of the catalogue or the output of
 the `sh` block above it, where `...` stands for anything and numbers may differ.
-`mermaid` is a picture. Any other language fails: decide here how it is checked.
+`yaml` is a Prometheus configuration that promtool accepts after the `sh` block
+above it. `mermaid` is a picture. Any other language fails: decide here how it is
+checked.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from bundle import monitoring
 from resilience_instrument.config import defaults
 from resilience_instrument.signals import catalog
 
@@ -221,6 +224,15 @@ class Reader:
         shown = re.escape(plain(block.text)).replace(r"\.\.\.", ".*")
         assert re.search(shown, said, re.DOTALL), said
 
+    def check_yaml(self, block: Block) -> None:
+        """Have Prometheus's own tool read a `yaml` block."""
+        promtool = str(monitoring.find("promtool"))
+        self.run("sh", "-ec", block.above)
+        (self.directory / "prometheus.yml").write_text(block.text, encoding="utf-8")
+        said = self.run(promtool, "check", "config", "prometheus.yml")
+        assert "SUCCESS" in said
+        assert re.search(r"[1-9]\d* rules? found", said), said
+
     def check_mermaid(self, block: Block) -> None:
         """Leave a picture alone."""
 
@@ -269,7 +281,7 @@ def marked(block: Block) -> ParameterSet:
     """Return `block` as a parameter: output that tells of seconds comes alone."""
     name = f"{block.language}-{block.line}"
     shows_output = block.language == "text" and any(c in block.above for c in STAND_INS)
-    marks = [pytest.mark.alone] if shows_output else []
+    marks = [pytest.mark.alone, pytest.mark.long] if shows_output else []
     return pytest.param(block, id=name, marks=marks)
 
 

@@ -98,6 +98,7 @@ print(requests.get(sys.argv[2]).status_code)
 """
 
 
+@pytest.mark.long
 def test_30_a_hermetic_pex_runs_unchanged(tmp_path: Path) -> None:
     """It shuts everything out, us too, and nobody complains."""
     (tmp_path / "src").mkdir()
@@ -115,6 +116,7 @@ def test_30_a_hermetic_pex_runs_unchanged(tmp_path: Path) -> None:
     assert (0, "app ['x']", "") == (done.code, done.out[:9], done.err)
 
 
+@pytest.mark.long
 def test_30_a_frozen_program_runs_unchanged_and_can_start_us_itself(
     tmp_path: Path,
 ) -> None:

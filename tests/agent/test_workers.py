@@ -183,6 +183,7 @@ def test_20_totals_are_exact_when_the_serving_worker_is_killed_under_load(
         assert 2000 == found.total() == len(service.asked)
 
 
+@pytest.mark.long
 def test_20_after_many_recycles_the_totals_are_exact_and_the_files_few(
     tmp_path: Path, service: Service
 ) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Govern = Callable[..., Governed]
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.long]
 
 TESTED = ("psycopg2", "psycopg", "pymysql")
 

@@ -306,6 +306,7 @@ def is_group_gone(group: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.long
 def test_short_run_shows_the_contrast_and_leaves_nothing_behind() -> None:
     """Three real services: without the agent A dies, with it A stays up."""
     process = run_demo("--quick")

@@ -14,7 +14,7 @@ from resilience_instrument.cli import report
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.long]
 
 # Fine, once too slow, fine, failing until B's circuit opens, fine again.
 WEATHER = ["0.01 fine"] * 4 + ["1 fine"] + ["0.01 fine"] * 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from resilience_instrument.integrations.catalog import LIBRARIES
+from resilience_instrument.integrations.catalog import LIBRARIES, WAITED_FOR
 
 TYPE_CHECKING = False  # typing is not loaded in this stage
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def install() -> bool:
         return False
     sys.meta_path.insert(0, FINDER)
     for library in LIBRARIES:
-        module = sys.modules.get(library)
-        if module is not None:
-            announce(library, module)
+        if WAITED_FOR.get(library, library) in sys.modules:
+            announce(library, sys.modules[library])
     return True
 
 
@@ -61,7 +60,7 @@ class Finder:
         self, name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> Any:
         """Return the spec that the other finders have, if `name` is governed."""
-        if name not in LIBRARIES:
+        if not _is_waited_for(name):
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -76,6 +75,21 @@ class Finder:
 
 
 FINDER = Finder()
+
+
+def _is_waited_for(name: str) -> bool:
+    if name in LIBRARIES:
+        return name not in WAITED_FOR
+    return name in WAITED_FOR.values()
+
+
+def _announce_whole(name: str, module: ModuleType) -> None:
+    """Announce the library that is whole now that this module was executed."""
+    package = name.partition(".")[0]
+    if WAITED_FOR.get(package) == name:
+        announce(package, sys.modules.get(package, module))
+    else:
+        announce(name, module)
 
 
 def _extend(spec: Any, name: str) -> None:
@@ -101,7 +115,7 @@ def _then_announce(loader: Any, name: str) -> Callable[[ModuleType], None]:
         # Once: a reload finds a new spec, and nobody sees the step afterwards.
         del loader.exec_module
         loader.exec_module(module)
-        announce(name, module)
+        _announce_whole(name, module)
 
     return exec_module
 
@@ -119,7 +133,7 @@ class _Wrapped:
             spec.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        announce(self._name, module)
+        _announce_whole(self._name, module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

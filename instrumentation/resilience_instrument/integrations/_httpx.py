@@ -23,17 +23,21 @@ from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
-from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._patch import (
+    Replacement,
+    Target,
+    parameters,
+)
+from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import (
     deliver,
     deliver_as_made,
     described,
     govern,
-    govern_sync,
     is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, tell_sync
 from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
@@ -55,7 +59,6 @@ if TYPE_CHECKING:
 _UPGRADED: Final = 101
 _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
-_UNKNOWN: Final = (object(), False)
 _PLANS: Final = 64
 _READ: Final = (True, True)
 _OVER: Final = "the time for the whole call is over"
@@ -200,19 +203,19 @@ class _Given:
                 timeout=timeout,
                 extensions=extensions,
             )
-            noted = getattr(self, _CHOSEN, _UNKNOWN)
-            if (
-                timeout is unset
-                and extensions is None
-                and noted[0] is getattr(self, "_timeout", None)
-            ):
-                request._resilience_chosen = noted[1]  # noqa: SLF001 - as `_note`
-            else:
-                note(self, request, timeout, extensions)
+            if timeout is unset and extensions is None:
+                try:
+                    known, chosen = self._resilience_chosen
+                    if known is self._timeout:
+                        request._resilience_chosen = chosen  # noqa: SLF001 - as `_note`
+                        return request
+                except Exception:  # noqa: S110 - it meets it again, and tells
+                    pass
+            note(self, request, timeout, extensions)
             return request
 
         by_name: Any = build_request_by_name
-        alike = _parameters(original) == _parameters(by_name)
+        alike = parameters(original) == parameters(by_name)
         return build_request_by_name if alike else build_request
 
     def _note(self, client: Any, request: Any, timeout: Any, extensions: Any) -> None:
@@ -227,19 +230,14 @@ class _Given:
         except Exception as fault:
             self._fault("describe", fault)
 
-    def frame(self, client: Any, request: Any, stream: Any) -> Frame:
-        """Return the frame of one call through `client`."""
-        frame = Frame(FRAME.get(), stream=stream)
+    def is_chosen(self, client: Any, request: Any) -> bool:
+        """Tell whether the app chose the timeouts of a request that carries no note."""
         try:
-            noted = getattr(request, _CHOSEN, None)
-            if noted is None:
-                noted = "timeout" in request.extensions or self._by_client(client)
-            frame.explicit = noted
+            return "timeout" in request.extensions or self._by_client(client)
         except Exception as fault:
-            # Explicit: nothing of the app's is replaced by ours then.
-            frame.explicit = True
             self._fault("describe", fault)
-        return frame
+            # As if it had: nothing of the app's is replaced by ours then.
+            return True
 
     def _by_client(self, client: Any) -> bool:
         # The app may give its client another one at any time.
@@ -251,14 +249,6 @@ class _Given:
         return noted[1]
 
 
-def _parameters(function: Any) -> tuple[str, ...]:
-    """Return the names of a function's parameters, none where they are not known."""
-    code = getattr(function, "__code__", None)
-    if not isinstance(code, types.CodeType):
-        return ()
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
 def _timed(frame: Frame, response: Any) -> Any:
     if not frame.stream:
         # Else it would include the attempts before, and the pauses.
@@ -267,7 +257,8 @@ def _timed(frame: Frame, response: Any) -> Any:
 
 
 def _frame(given: _Given, original: Any) -> Any:
-    unset, frame_of = given.unset, given.frame
+    unset, is_chosen = given.unset, given.is_chosen
+    current, enter, leave = FRAME.get, FRAME.set, FRAME.reset
 
     @functools.wraps(original)
     def send(
@@ -278,8 +269,17 @@ def _frame(given: _Given, original: Any) -> Any:
         auth: Any = unset,
         follow_redirects: Any = unset,
     ) -> Any:
-        frame = frame_of(self, request, stream)
-        token = FRAME.set(frame)
+        # What `Frame.within` does: calling it would cost as much as all of this.
+        frame = Frame()
+        frame.stream = stream
+        parent = current()
+        if parent is not None:
+            frame.deadline = parent.deadline
+        try:
+            frame.explicit = request._resilience_chosen  # noqa: SLF001 - as `_note`
+        except AttributeError:
+            frame.explicit = is_chosen(self, request)
+        token = enter(frame)
         try:
             response = original(
                 self,
@@ -289,7 +289,7 @@ def _frame(given: _Given, original: Any) -> Any:
                 follow_redirects=follow_redirects,
             )
         finally:
-            FRAME.reset(token)
+            leave(token)
         return _timed(frame, response) if response is frame.response else response
 
     return send
@@ -300,13 +300,16 @@ def _async_frame(given: _Given, original: Any) -> Any:
     async def send(
         self: Any, request: Any, *, stream: bool = False, **kwargs: Any
     ) -> Any:
-        frame = given.frame(self, request, stream)
+        frame = Frame.within(FRAME.get(), stream=stream)
+        chosen = getattr(request, _CHOSEN, None)
+        frame.explicit = given.is_chosen(self, request) if chosen is None else chosen
         token = FRAME.set(frame)
         try:
             response = await original(self, request, stream=stream, **kwargs)
+            return _timed(frame, response) if response is frame.response else response
         finally:
             FRAME.reset(token)
-        return _timed(frame, response) if response is frame.response else response
+            frame.forget()
 
     return send
 
@@ -412,12 +415,7 @@ def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> 
     sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:
         return wrapped(request)
-    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
-    try:
-        sending.plan()
-    except Exception as fault:
-        site.runtime.fault("describe", fault)
-    return result
+    return tell_sync(site.runtime, sending)
 
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
@@ -500,7 +498,7 @@ class _Sending(Sending, StandIns):
         self._kit = kit
         self._wrapped = wrapped
         self._transport = transport
-        url = request.url
+        url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
         self._pool = getattr(transport, "_pool", None)
         to = Destination(url.scheme, url.host, url.port, url.path)
@@ -516,6 +514,7 @@ class _Sending(Sending, StandIns):
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
             ours=not self._explicit,
+            streams=self._frame is None or self._frame.stream,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
         if self._observes:
@@ -547,9 +546,6 @@ class _Sending(Sending, StandIns):
         self._limits = limits(self._given, self.call.deadline, begun.started)
         if isinstance(begun.made, (Returned, Raised)):
             self.last = begun.made
-
-    def _address(self) -> str:
-        return str(self._request.url)
 
     def _begin(self, deadline: float | None) -> tuple[_http.Carried, dict[str, Any]]:
         """Give the request this attempt's timeouts and headers."""
@@ -603,11 +599,14 @@ class _Sending(Sending, StandIns):
 
     def _request_to(self, url: str) -> Any:
         """Return the request as one to another URL."""
-        before, module = self._request, self._kit.module
-        headers = before.headers.copy()
-        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers = self._request.headers.copy()
+        headers["Host"] = self._kit.module.URL(url).netloc.decode("ascii")
         headers.update(self._key)
-        return module.Request(
+        return self._request_like(url, headers)
+
+    def _request_like(self, url: Any, headers: Any) -> Any:
+        before = self._request
+        return self._kit.module.Request(
             before.method,
             url,
             headers=headers,
@@ -689,10 +688,13 @@ class _SyncSending(_Sending):
 
 
 @final
-class _AsyncSending(_Sending):
+class _AsyncSending(_Sending, Racing):
     """The same for an async transport, on asyncio and on trio."""
 
     __slots__ = ()
+
+    def _same_request(self) -> object:
+        return self._request_like(self._url, self._request.headers.copy())
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
@@ -700,9 +702,9 @@ class _AsyncSending(_Sending):
 
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
-        # The outcome unless the end of the call comes first.
-        error = self._kit.module.ReadTimeout(_OVER, request=self._request)
-        self.last = Raised(error)
+        # The outcome if the end of the call comes first. It gets no name: the frames
+        # of what httpcore raised hold this one.
+        self.last = Raised(self._kit.module.ReadTimeout(_OVER, request=self._request))
         try:
             with anyio.move_on_after(left) as scope:
                 self.last = await self._send(self._turn(scope))

@@ -96,6 +96,14 @@ def original_of(function: Any) -> Any:
     return vars(function)[_MARK][1]
 
 
+def parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, none where they are not known."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return ()
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
 def _governed(target: AnyTarget, original: Any) -> Any:
     """Return what stands in the place of `original` from now on."""
     if isinstance(target, Replacement):

@@ -7,12 +7,14 @@ timeouts the app gave, and what the library's errors mean.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._room import remember
+from resilience_instrument.integrations._room import GovernedIo, govern_sync, remember
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -114,7 +116,7 @@ class Site:
     def remember(self, sending: Sending) -> Lane | None:
         """Keep a lane for calls like one that was told in full, if there can be one."""
         call, policies, runtime = sending.call, sending.policies, self.runtime
-        if not (runtime.fast and sending.is_direct):
+        if not (runtime.fast and sending.is_direct and call.measured):
             return None
         kind = (call.unbounded, call.repeatable)
         key = (policies, call.endpoint, kind)
@@ -129,6 +131,19 @@ class Site:
         return found
 
 
+_REFUSALS: Final = (
+    errors.CircuitBreakerOpenError,
+    errors.BulkheadFullError,
+    errors.RateLimitedError,
+    errors.DeadlineExceededError,
+)
+
+
+def own_errors(*classes: type[ResilienceError]) -> OwnErrors:
+    """Return a library's own classes by those of ours that they stand for."""
+    return {ours: own for own in classes for ours in _REFUSALS if issubclass(own, ours)}
+
+
 class Sending(ABC):
     """The facts of one request, and how to read what came of it."""
 
@@ -141,6 +156,7 @@ class Sending(ABC):
         "_request",
         "_route",
         "_site",
+        "_upload",
         "_url",
         "call",
         "last",
@@ -153,7 +169,8 @@ class Sending(ABC):
     _key: dict[str, str]
     _limits: Limits
     _method: str
-    _url: str
+    _url: object
+    """What reads as the URL in full."""
 
     def __init__(self, site: Site, request: Any) -> None:
         self._site = site
@@ -192,12 +209,13 @@ class Sending(ABC):
         """
         self._route = route
         registry = self._site.runtime.registry
+        self._upload = registry.is_upload(headers)
         self.policies = registry.policies(
             service,
             route,
             to=to,
             library=self._site.library,
-            upload=registry.is_upload(headers),
+            upload=self._upload,
         )
         return self.policies.settings.timeout
 
@@ -211,11 +229,13 @@ class Sending(ABC):
         app_retries: bool,
         unbounded: bool,
         ours: bool,
+        streams: bool,
         end: float | None,
     ) -> None:
         """State the facts of the call, which would end at `end` by itself.
 
-        `ours` says whether its timeouts are the service's, not the app's.
+        `ours` says whether its timeouts are the service's, not the app's; `streams`
+        whether the app reads an answer itself that others wait for.
         """
         service = self.policies.service
         deadline = None
@@ -244,7 +264,9 @@ class Sending(ABC):
             or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=deadline,
-            attributes=self._attributes,
+            measured=not (streams or self._upload),
+            # Not a method of this object, which would hold itself through its call.
+            attributes=partial(_attributes, self._url, method),
         )
 
     def _comes_again(self) -> bool:
@@ -263,15 +285,8 @@ class Sending(ABC):
         return _http.Carried(self._request.headers, self._carrier)
 
     def _address(self) -> str:
-        """Return the URL in full, for a span."""
-        return self._url
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        attributes = span_attributes(self._address())
-        attributes["http.request.method"] = _http.method_label(self._method)
-        if attributes["http.request.method"] != self._method:
-            attributes["http.request.method_original"] = self._method
-        return attributes
+        """Return the URL in full."""
+        return str(self._url)
 
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last attempt came to."""
@@ -342,3 +357,33 @@ class Sending(ABC):
     def _shown(self) -> object:
         """Return the request as an error may carry it."""
         return self._request
+
+
+def _attributes(url: object, method: str) -> dict[str, AttributeValue]:
+    """Return the attributes of a span for a request."""
+    attributes = span_attributes(str(url))
+    attributes["http.request.method"] = _http.method_label(method)
+    if attributes["http.request.method"] != method:
+        attributes["http.request.method_original"] = method
+    return attributes
+
+
+class PlannedIo(GovernedIo, Protocol):
+    """One call the long way that knows how calls like it may be shorter."""
+
+    call: Call
+    policies: ServicePolicies
+
+    def plan(self) -> None:
+        """Note how calls like this one are limited."""
+        ...
+
+
+def tell_sync(runtime: Runtime, sending: PlannedIo) -> object:
+    """Make a call the long way, and note what makes calls like it shorter."""
+    result = govern_sync(runtime, sending.call, sending.policies, sending)
+    try:
+        sending.plan()
+    except Exception as fault:
+        runtime.fault("describe", fault)
+    return result

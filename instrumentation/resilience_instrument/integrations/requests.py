@@ -42,15 +42,23 @@ from resilience_instrument.integrations._http import (
     REDIRECTS,
     is_repeatable,
 )
-from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._patch import (
+    Replacement,
+    Target,
+    parameters,
+)
 from resilience_instrument.integrations._room import (
     deliver_as_made,
     described,
-    govern_sync,
     is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import (
+    Sending,
+    Site,
+    own_errors,
+    tell_sync,
+)
 from resilience_instrument.integrations._stand_in import StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
@@ -107,14 +115,23 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
 
 
 def _frame(original: Any) -> Any:
+    current, enter, leave = FRAME.get, FRAME.set, FRAME.reset
+
     @functools.wraps(original)
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        frame = Frame(FRAME.get(), stream=kwargs.get("stream", self.stream))
-        token = FRAME.set(frame)
+        frame = Frame()
+        parent = current()
+        if parent is not None:
+            frame.deadline = parent.deadline
+        frame.stream = kwargs.get("stream", self.stream) if kwargs else self.stream
+        token = enter(frame)
         try:
-            response = original(self, request, **kwargs)
+            # Where there is nothing to hand on, nothing is packed for it.
+            response = (
+                original(self, request, **kwargs) if kwargs else original(self, request)
+            )
         finally:
-            FRAME.reset(token)
+            leave(token)
         if response is frame.response:
             # Else it would include the attempts before, and the body.
             response.elapsed = dt.timedelta(0, frame.elapsed)
@@ -127,13 +144,13 @@ def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
     site = Site(
         runtime,
         "requests",
-        {
-            errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-            errors.BulkheadFullError: BulkheadFullError,
-            errors.RateLimitedError: RateLimitedError,
-            errors.DeadlineExceededError: DeadlineExceededError,
-        },
-        {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},
+        own_errors(
+            CircuitBreakerOpenError,
+            BulkheadFullError,
+            RateLimitedError,
+            DeadlineExceededError,
+        ),
+        own_errors(ProxyCircuitBreakerOpenError),
     )
     return functools.partial(_sender, site)
 
@@ -149,9 +166,10 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         return Clamp(frame.deadline, monotonic, sending=False)
 
     reads = site.lanes(_READ)
+    ordered = parameters(original)[2:] == _NAMES
 
     @functools.wraps(original)
-    def send(  # noqa: C901, PLR0912, PLR0913, PLR0917 - the signature of the original
+    def send(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - the signature of the original
         self: Any,
         request: Any,
         stream: Any = False,  # noqa: FBT002
@@ -196,14 +214,21 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
             frame.deadline = started + span
         frame.clamp = given_clamp if limit is None else own_clamp
         try:
-            response = original(
-                self,
-                request,
-                stream=stream,
-                timeout=timeout if limit is None else limit,
-                verify=verify,
-                cert=cert,
-                proxies=proxies,
+            if limit is None:
+                limit = timeout
+            # By position where that is sure to mean the same, as it costs half.
+            response = (
+                original(self, request, stream, limit, verify, cert, proxies)
+                if ordered
+                else original(
+                    self,
+                    request,
+                    stream=stream,
+                    timeout=limit,
+                    verify=verify,
+                    cert=cert,
+                    proxies=proxies,
+                )
             )
             headed = now = monotonic()
             status = response.status_code
@@ -243,12 +268,7 @@ def _told(site: Site, original: Any, adapter: Any, request: Any, given: Given) -
     sending = _describe(site, original, adapter, request, given)
     if sending is None:
         return original(adapter, request, **_named(given))
-    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
-    try:
-        sending.plan()
-    except Exception as fault:
-        site.runtime.fault("describe", fault)
-    return result
+    return tell_sync(site.runtime, sending)
 
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
@@ -328,6 +348,7 @@ class _Sending(Sending, StandIns):
             app_retries=_retries(adapter),
             unbounded=self._timeout is None,
             ours=self._timeout is None,
+            streams=self._frame is None or bool(self._frame.stream),
             end=end,
         )
 

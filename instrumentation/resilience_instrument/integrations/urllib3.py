@@ -25,10 +25,10 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._frame import FRAME, Frame, framed
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
 from resilience_instrument.integrations._url import path_start, service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
@@ -103,33 +103,20 @@ def targets(runtime: Runtime) -> list[Target]:
     if not hasattr(urllib3, "BaseHTTPResponse"):
         return []
     pool = urllib3.connectionpool.HTTPConnectionPool
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "urllib3", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "urllib3", classes, {})
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
         Target(pool, "_make_request", _attempts(site)),
         Target(pool, "urlopen", _pool_frame(runtime)),
-        Target(urllib3.PoolManager, "urlopen", _frame),
+        Target(urllib3.PoolManager, "urlopen", framed(stream=False)),
     ]
-
-
-def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    token = FRAME.set(Frame(FRAME.get(), stream=False))
-    try:
-        return wrapped(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
 
 
 def _pool_frame(runtime: Runtime) -> Wrapper:
@@ -139,7 +126,7 @@ def _pool_frame(runtime: Runtime) -> Wrapper:
         if clamp_here() is not None:
             # A client above is governed already.
             return wrapped(*args, **kwargs)
-        frame = Frame(FRAME.get(), stream=False)
+        frame = Frame.within(FRAME.get(), stream=False)
         given = kwargs
         try:
             given = _left_to_agent(runtime, frame, instance, args, kwargs)
@@ -169,7 +156,7 @@ def _left_to_agent(
     frame.explicit = len(args) > _BEFORE_RETRIES or _is_chosen(
         kwargs.get("timeout", _UNSET), pool.timeout
     )
-    if len(args) > _BEFORE_RETRIES or _http.is_played(pool.ConnectionCls):
+    if len(args) > _BEFORE_RETRIES or _is_left_alone(pool):
         return kwargs
     settings = runtime.registry.settings
     if not settings.enabled or settings.mode == "observe":
@@ -213,12 +200,18 @@ def _attempts(site: Site) -> Wrapper:
 def _governed(
     site: Site, wrapped: Any, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> _Sending | None:
-    if clamp_here() is not None or _http.is_played(pool.ConnectionCls):
+    if clamp_here() is not None or _is_left_alone(pool):
         return None
     if _is_of_requests(kwargs.get("retries")):
         # requests has a room of its own; whoever switched that off wants none.
         return None
     return _Sending(site, wrapped, pool, args, kwargs)
+
+
+def _is_left_alone(pool: Any) -> bool:
+    """Tell whether a test tool answers, or a client with a room of its own asks."""
+    own_room = type(pool).__module__ == "botocore.awsrequest"
+    return own_room or _http.is_played(pool.ConnectionCls)
 
 
 def _is_of_requests(retries: Any) -> bool:
@@ -277,6 +270,7 @@ class _Sending(Sending):
             app_retries=not self._is_left_to_us(facts.retries),
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=not kwargs.get("preload_content", True),
             end=self._end(own),
         )
         if self._observes:

@@ -19,10 +19,10 @@ from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp, clamp_response
-from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._frame import framed
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
@@ -68,31 +68,18 @@ def targets(runtime: Runtime) -> list[Target]:
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(handler, "do_open", _attempts(runtime)),
-        Target(urllib_request.OpenerDirector, "open", _frame),
+        Target(urllib_request.OpenerDirector, "open", framed(stream=True)),
     ]
 
 
-def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    token = FRAME.set(Frame(FRAME.get(), stream=True))
-    try:
-        return wrapped(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
-
-
 def _attempts(runtime: Runtime) -> Wrapper:
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "urllib.request", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "urllib.request", classes, {})
 
     def do_open(
         wrapped: Any,
@@ -155,6 +142,7 @@ class _Sending(Sending):
             app_retries=False,
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=False,  # every attempt ends with the headers
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
         if self._observes:

@@ -30,6 +30,9 @@ COUNTED: Final = frozenset(m.name for m in (catalog.INFLIGHT, *INFOS.values()))
 """Gauges that are kept in blocks; all others are computed when they are read."""
 
 
+PLAIN: Final = ("service", "endpoint", "library")
+"""The scope of calls that succeed at once, see `plain.py`: all its cells are hidden."""
+
 HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
     # `standing.py`: a state; until when, budget, until when, timeouts.
     catalog.BREAKER_STATE.scope: (1, 3 + len(catalog.TIMEOUT_KINDS)),
@@ -38,6 +41,8 @@ HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
         3 * (len(catalog.BUCKETS) + 1),
         2 * (len(catalog.BUCKETS) + 1),
     ),
+    # How many began, how many ended in each bucket; how long they took.
+    PLAIN: (1 + len(catalog.BUCKETS) + 1, 1),
 }
 """For each scope that has some, how many hidden counts and sums."""
 
@@ -117,6 +122,7 @@ def _scopes() -> Iterator[tuple[str, ...]]:
     for metric in catalog.METRICS:
         if _is_stored(metric):
             yield metric.scope
+    yield PLAIN
 
 
 LAYOUTS: Final = {scope: Layout(scope) for scope in _scopes()}

@@ -7,9 +7,9 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Literal, final
 
 from resilience_instrument.native import allocate_lock
-from resilience_instrument.signals import catalog, exemplars, standing
+from resilience_instrument.signals import catalog, exemplars, plain, standing
 from resilience_instrument.signals.exemplars import Sampled
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import LAYOUTS, PLAIN
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ _ATTEMPT_BUCKETS: Final = {
     o: (_E.at(catalog.ATTEMPT_DURATION, o), _E.sum_at(catalog.ATTEMPT_DURATION, o))
     for o in catalog.ATTEMPT_OUTCOMES
 }
-_SUCCEEDED_CALLS: Final = _CALLS["success"]
-_SUCCEEDED_ATTEMPTS: Final = _ATTEMPTS["success"]
-_SUCCEEDED_BUCKETS, _SUCCEEDED_SUM = _ATTEMPT_BUCKETS["success"]
+# Names of this module are found faster than those of another.
+_BEGUN: Final = plain.BEGUN
+_ENDED: Final = plain.ENDED
+_SECONDS: Final = plain.SECONDS
 _BUCKETS: Final = catalog.BUCKETS
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
@@ -130,16 +131,9 @@ class MetricsObserver:
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        block = self._endpoint(call)
-        service = block.labels[0]
-        overflow = unbounded = None
-        if OTHER in block.labels:
-            overflow = self._store.block(_OVERFLOW_SCOPE)
-        if call.unbounded:
-            unbounded = self._store.block(
-                catalog.UNBOUNDED.scope, service, call.library
-            )
-        return PlainTally(block, self._store.service(service), unbounded, overflow)
+        labels = self._endpoint(call).labels
+        library = call.library if call.unbounded else plain.BOUNDED
+        return PlainTally(self._store.block(PLAIN, *labels, library))
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -275,52 +269,28 @@ class PlainTally:
     """Counts calls to one endpoint that succeed at once: what the observer would.
 
     Args:
-        block: The endpoint's numbers.
-        service: The service's numbers.
-        unbounded: Where calls without a timeout are counted, None if they have one.
-        overflow: Where calls beyond the labels are counted, None if they have one.
+        block: The numbers of calls of this kind.
     """
 
-    __slots__ = ("_block", "_overflow", "_overflow_cell", "_service", "_unbounded")
+    __slots__ = ("_block",)
 
-    def __init__(
-        self,
-        block: Block,
-        service: Block,
-        unbounded: Block | None,
-        overflow: Block | None,
-    ) -> None:
+    def __init__(self, block: Block) -> None:
         self._block = block
-        self._service = service
-        self._unbounded = unbounded
-        self._overflow = overflow
-        kind = "service" if service.labels[0] == OTHER else "endpoint"
-        self._overflow_cell = _OVERFLOWS[kind]
 
     def begin(self) -> None:
         """Count a call under way."""
-        self._service.counts[_INFLIGHT] += 1
+        self._block.counts[_BEGUN] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        self._service.counts[_INFLIGHT] -= 1
+        self._block.counts[_BEGUN] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        self._service.counts[_INFLIGHT] -= 1
-        if self._unbounded is not None:
-            self._unbounded.counts[_UNBOUNDED] += 1
-        if self._overflow is not None:
-            self._overflow.counts[self._overflow_cell] += 1
         block = self._block
-        counts, sums = block.counts, block.sums
-        bucket = bisect_left(_BUCKETS, seconds)
-        counts[_SUCCEEDED_ATTEMPTS] += 1
-        counts[_SUCCEEDED_BUCKETS + bucket] += 1
-        sums[_SUCCEEDED_SUM] += seconds
-        counts[_SUCCEEDED_CALLS] += 1
-        counts[_CALL_BUCKETS + bucket] += 1
-        sums[_CALL_SUM] += seconds
+        bucket = _ENDED + bisect_left(_BUCKETS, seconds)
+        block.counts[bucket] += 1
+        block.sums[_SECONDS] += seconds
 
 
 def _exemplify(block: Block, span: object, seconds: float) -> None:
