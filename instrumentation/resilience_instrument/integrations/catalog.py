@@ -25,3 +25,8 @@ LIBRARIES: dict[str, str] = {
     "asyncpg": "resilience_instrument.integrations.asyncpg",
     "aiomysql": "resilience_instrument.integrations.aiomysql",
 }
+
+TEST_TOOLS = frozenset(
+    {"httpretty", "pytest", "requests_mock", "respx", "responses", "unittest.mock", "vcr"}
+)
+"""Modules that replace parts of a library: the wrappers must be there before."""
