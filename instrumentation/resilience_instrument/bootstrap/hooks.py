@@ -108,7 +108,7 @@ class _Sleep:
     """The time before the first call, and the lock while the agent is loaded."""
 
     lock = RLock()
-    held: list[bool] = []
+    held: list[bool] = []  # noqa: RUF012 - typing is not loaded in this stage
     watches_forks = False
 
     @classmethod

@@ -53,6 +53,7 @@ when it is imported."""
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE
 
+
 class Bell:
     """One entrance of a library that has not been called yet.
 

@@ -27,6 +27,14 @@ LIBRARIES: dict[str, str] = {
 }
 
 TEST_TOOLS = frozenset(
-    {"httpretty", "pytest", "requests_mock", "respx", "responses", "unittest.mock", "vcr"}
+    {
+        "httpretty",
+        "pytest",
+        "requests_mock",
+        "respx",
+        "responses",
+        "unittest.mock",
+        "vcr",
+    }
 )
 """Modules that replace parts of a library: the wrappers must be there before."""
