@@ -351,8 +351,7 @@ def test_all_who_call_first_wait_until_the_agent_is_there(
     def slowly(library: str, module: Any) -> None:
         time.sleep(0.05)
         asleep.append((library, module))
-        bell = _doorbell.at(client, "send")
-        assert bell is not None
+        (bell,) = _doorbell.at(client, "send")
         bell.answer(lambda _: "governed")
 
     monkeypatch.setattr("resilience_instrument._agent.library_imported", slowly)

@@ -242,6 +242,17 @@ def test_a_second_announcement_changes_nothing(
     assert bell is vars(Client)["send"]
 
 
+def test_a_class_that_a_reload_replaced_is_governed_too(agent: Agent) -> None:
+    """Its objects are still in use."""
+    names = {"__module__": Client.__module__, "__qualname__": "Client"}
+    new: Any = type("Client", (), {**names, "send": lambda *_: "new"})
+    agent.targets = [Target(new, "send", shout)]
+
+    answers = [Client().send("x"), Client().send("y"), new().send()]
+
+    assert ["SENT X", "SENT Y", "NEW"] == answers
+
+
 def _odd(library: Any) -> None:
     del library.Client
 

@@ -104,9 +104,17 @@ waiting: dict[str, tuple[types.ModuleType, list[Bell]]] = {}
 _bells: dict[tuple[type, str], Bell] = {}
 
 
-def at(owner: Any, name: str) -> Bell | None:
-    """Return the bell that waits at this entrance, None if there is none."""
-    return _bells.get((owner, name)) if _bells else None
+def at(owner: Any, name: str) -> list[Bell]:
+    """Return the bells that wait at this entrance.
+
+    Also of a class by the same name: a reload puts another in its place, and objects
+    of the first go on.
+    """
+    return [
+        bell
+        for bell in _bells.values()
+        if bell.name == name and _is_same(bell.owner, owner)
+    ]
 
 
 def wait(library: str, module: types.ModuleType, wake: Callable[[], None]) -> bool:
@@ -151,6 +159,14 @@ def wake(tell: Callable[[str, types.ModuleType], None]) -> None:
         for bell in bells:
             if bell.real is None:
                 bell.answer(bell.original)
+
+
+def _is_same(first: type, second: Any) -> bool:
+    return first is second or (
+        isinstance(second, type)
+        and (first.__module__, first.__qualname__)
+        == (second.__module__, second.__qualname__)
+    )
 
 
 def _standing_for(bell: Bell) -> Any:

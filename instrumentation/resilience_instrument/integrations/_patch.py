@@ -68,14 +68,13 @@ def apply(targets: Iterable[AnyTarget]) -> list[AnyTarget]:
     answered: list[_doorbell.Bell] = []
     try:
         for target in targets:
-            bell = _doorbell.at(target.owner, target.name)
-            if bell is not None:
-                bell.answer(_governed(target, bell.original))
+            for bell in _doorbell.at(target.owner, target.name):
+                place = target._replace(owner=bell.owner)
+                bell.answer(_governed(place, bell.original))
                 answered.append(bell)
-                done.append(target)
-                continue
+                done.append(place)
             original = _own_attribute(target)
-            if not _is_governed(original):
+            if not _is_governed(original) and target not in done:
                 setattr(target.owner, target.name, _governed(target, original))
                 done.append(target)
     except BaseException:
