@@ -190,14 +190,18 @@ def test_27_importing_a_library_loads_next_to_nothing(
 
 
 def test_27_settings_are_read_at_the_import(tmp_path: Path) -> None:
-    """The agent is there then, but still no thread, no descriptor and no file."""
+    """And nothing more: still no agent, no thread, no descriptor and no file."""
     code = f"{STANDING}\nimport requests\nprint(json.dumps(standing()))"
     plain = standing(run("python", "-c", code, env=bare()))
 
     env = bare(RESILIENCE_RUN_DIR=str(tmp_path), RESILIENCE_TIMEOUT_READ="5")
     found = standing(governed("python", "-c", code, env=env))
 
-    assert "resilience_instrument._agent" in found["modules"]
+    assert "resilience_instrument.config.plan" in found["modules"]
+    assert "resilience_instrument._agent" not in found["modules"]
+    assert {"dataclasses", "inspect", "tomllib"}.isdisjoint(
+        set(found["modules"]) - set(plain["modules"])
+    )
     for what in ("threads", "files", "sockets"):
         assert plain[what] == found[what]
     assert [] == list(tmp_path.iterdir())

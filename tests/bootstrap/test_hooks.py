@@ -254,6 +254,7 @@ def asleep(
         monkeypatch.delenv(name)
     monkeypatch.setattr(hooks, "_AGENT", "not.loaded")
     monkeypatch.setattr(hooks._Sleep, "watches_forks", True)
+    monkeypatch.setattr(hooks._Sleep, "disabled", None)
     monkeypatch.setattr(_doorbell, "TEST_TOOLS", frozenset())
     monkeypatch.setattr(_doorbell, "waiting", {})
     monkeypatch.setitem(_doorbell.ENTRANCES, NAME, ("Client.send",))
@@ -294,6 +295,24 @@ def test_what_the_agent_has_to_do_at_once_is_done_at_once(
 
     module = importlib.import_module(NAME)
 
+    assert [(NAME, module)] == asleep
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_settings_that_can_be_used_are_no_reason_to_wake(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, *, disabled: bool
+) -> None:
+    """They are read once; a library that they leave out gets no doorbell."""
+    monkeypatch.setenv("RESILIENCE_TIMEOUT_READ", "5")
+    if disabled:
+        monkeypatch.setenv("RESILIENCE_DISABLE", NAME)
+
+    module = importlib.import_module(NAME)
+    importlib.reload(module)
+
+    assert [] == asleep
+    assert disabled is ("__resilience__" not in vars(module.Client.send))
+    hooks.wake()
     assert [(NAME, module)] == asleep
 
 

@@ -75,15 +75,12 @@ def _tell(library: str, module: ModuleType) -> None:
 def _may_sleep() -> bool:
     """Tell whether there is nothing that the agent has to do before a first call.
 
-    Settings are to be checked at the start. A worker that joins others must show
-    what they counted, and may be the only one left that can.
+    A worker that joins others must show what they counted, and may be the only one
+    left that can. Settings that cannot be used are told at the start.
     """
-    environ = os.environ
-    return (
-        _AGENT not in sys.modules
-        and not activation.is_configured(environ)
-        and not activation.has_begun(environ)
-    )
+    if _AGENT in sys.modules or activation.has_begun(os.environ):
+        return False
+    return not activation.is_configured(os.environ) or _Sleep.settings_hold()
 
 
 def _is_waited_for(library: str, module: ModuleType) -> bool:
@@ -91,7 +88,8 @@ def _is_waited_for(library: str, module: ModuleType) -> bool:
     from resilience_instrument.integrations import _doorbell
 
     try:
-        done = _doorbell.wait(library, module, wake)
+        alone = library in (_Sleep.disabled or ())
+        done = _doorbell.wait(library, module, wake, alone=alone)
     except Exception:
         return False
     if done and not _Sleep.watches_forks:
@@ -110,6 +108,21 @@ class _Sleep:
     lock = RLock()
     held: list[bool] = []  # noqa: RUF012 - typing is not loaded in this stage
     watches_forks = False
+    disabled: frozenset[str] | None = None
+    """The libraries that the settings leave out, None before these were read."""
+
+    @classmethod
+    def settings_hold(cls) -> bool:
+        """Read the settings, once, and tell whether they can be used."""
+        if cls.disabled is None:
+            try:
+                from resilience_instrument.config.load import from_environment
+
+                cls.disabled = from_environment(os.environ).disabled
+            except Exception:
+                # The agent meets the same, and says it.
+                return False
+        return True
 
     @classmethod
     def hold(cls) -> None:

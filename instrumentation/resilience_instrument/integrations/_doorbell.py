@@ -117,8 +117,20 @@ def at(owner: Any, name: str) -> list[Bell]:
     ]
 
 
-def wait(library: str, module: types.ModuleType, wake: Callable[[], None]) -> bool:
+def wait(
+    library: str,
+    module: types.ModuleType,
+    wake: Callable[[], None],
+    *,
+    alone: bool = False,
+) -> bool:
     """Put a bell at each entrance of a library.
+
+    Args:
+        library: Its name.
+        module: The library.
+        wake: Loads the agent.
+        alone: Whether the library is to be left alone; the agent is told of it.
 
     Returns:
         Whether that can be done. Otherwise nothing was changed: it has another shape
@@ -128,7 +140,7 @@ def wait(library: str, module: types.ModuleType, wake: Callable[[], None]) -> bo
     if library not in ENTRANCES or not TEST_TOOLS.isdisjoint(sys.modules):
         return False
     bells = []
-    for entrance in ENTRANCES[library]:
+    for entrance in () if alone else ENTRANCES[library]:
         owner: Any = module
         *path, name = entrance.split(".")
         for part in path:
