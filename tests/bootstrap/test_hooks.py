@@ -257,6 +257,7 @@ def asleep(
     monkeypatch.setattr(hooks._Sleep, "disabled", None)
     monkeypatch.setattr(_doorbell, "TEST_TOOLS", frozenset())
     monkeypatch.setattr(_doorbell, "waiting", {})
+    monkeypatch.setattr(_doorbell, "_bells", {})
     monkeypatch.setitem(_doorbell.ENTRANCES, NAME, ("Client.send",))
     hooks.install()
     return announced
