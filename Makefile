@@ -19,6 +19,7 @@ DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
 # Needs neither servers nor other agents: runs on every version that we support.
 CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
+	tests/test_engine.py tests/test_hedging.py tests/test_fastpath.py tests/test_cycles.py \
 	tests/test_fork.py tests/agent/test_launcher.py \
 	tests/agent/test_start_up.py tests/agent/test_one_port.py
 

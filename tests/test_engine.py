@@ -215,6 +215,40 @@ def test_a_circuit_that_opens_during_the_pause_ends_the_call() -> None:
     assert [("open",)] == world.observer.of("retry_skipped")
 
 
+def test_what_a_shadow_would_have_refused_is_told() -> None:
+    """How long the caller waited for it, and whether it was worth it."""
+    world = World(service_settings(BREAKER_MODE="shadow"))
+    for _ in range(5):
+        world.play(breaks(), repeatable=False)
+
+    world.play(breaks(seconds=2.0), repeatable=False)
+    world.play(works(seconds=0.5))
+
+    assert [("breaker", 2.0, 0), ("breaker", 0.5, 1)] == world.observer.of("would_act")
+    assert [] == world.observer.of("rejected")
+    assert "closed" == world.policies.breaker.state(world.clock.now)
+
+
+def test_a_call_that_two_shadows_would_refuse_is_told_once() -> None:
+    """From the moment at which the first attempt would have been refused."""
+    world = World(service_settings(BREAKER_MODE="shadow"))
+    for _ in range(5):
+        world.play(breaks(), repeatable=False)
+
+    world.play(breaks(seconds=2.0), works(seconds=0.5))
+
+    assert [("breaker", 3.0, 1)] == world.observer.of("would_act")
+
+
+def test_a_disabled_circuit_would_do_nothing() -> None:
+    """It lets everybody through and has no opinion."""
+    world = World(service_settings(BREAKER_MODE="disabled"))
+
+    world.play(works())
+
+    assert [] == world.observer.of("would_act")
+
+
 def test_no_attempt_starts_without_useful_time() -> None:
     """With 49 ms left the call is refused, and the breaker learns nothing."""
     world = World()

@@ -59,6 +59,10 @@ class RacingScript:
         self.discarded: list[Outcome] = []
         self.race = race
 
+    def twin(self) -> RacingScript:
+        """Return what makes an attempt beside another: attempts share nothing here."""
+        return self
+
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Take the step's time."""
         del deadline

@@ -19,6 +19,8 @@ from resilience_instrument.registry import LIMIT, Registry, ServicePolicies
 from resilience_instrument.verdict import Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resilience_instrument.config.model import ServiceSettings
 
 
@@ -309,3 +311,50 @@ def test_a_child_without_optional_policies_renews_what_there_is() -> None:
     registry.renew_locks()
 
     assert before is not policies.breaker._lock
+
+
+def test_what_was_kept_of_a_service_is_told_from_what_holds() -> None:
+    """After a service made room, or where it was never kept, nothing of it holds."""
+    registry, clock = make(limit=2)
+    first = use(registry, clock, "a")
+    view = first.by(dataclasses.replace(first.settings, endpoints=("/x/{id}",)))
+
+    assert registry.keeps(first)
+    assert registry.keeps(view)
+    assert not registry.keeps(first, "http://proxy")
+    use(registry, clock, "b")
+    use(registry, clock, "c")
+    assert not registry.keeps(first)
+    registry.policies("a")
+    assert not registry.keeps(first)
+
+
+def test_caches_are_emptied_when_what_is_kept_changes() -> None:
+    """By services that make room, by other settings and by a fork."""
+    registry, clock = make(limit=1)
+    cache = registry.cache()
+
+    def is_emptied_by(change: Callable[[], object]) -> bool:
+        cache["kept"] = registry
+        change()
+        return not cache
+
+    use(registry, clock, "a")
+
+    assert not is_emptied_by(lambda: use(registry, clock, "a"))
+    assert is_emptied_by(lambda: use(registry, clock, "b"))
+    assert is_emptied_by(lambda: registry.reload(service_settings()))
+    assert is_emptied_by(registry.renew_locks)
+
+
+def test_nobody_looks_where_there_is_no_file() -> None:
+    """Who asks at each call would ask in vain."""
+    registry, _ = make()
+    seen: list[float] = []
+
+    assert registry.watcher is None
+    registry.look = seen.append
+    registry.policies("a")
+
+    assert registry.watcher == registry.look
+    assert [1000.0] == seen

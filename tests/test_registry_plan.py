@@ -219,3 +219,13 @@ def test_what_is_slow_for_one_profile_is_not_for_another() -> None:
     assert plain.adaptive is not None
     assert upload.adaptive is not None
     assert plain.adaptive[0] is not upload.adaptive[0]
+
+
+def test_a_name_that_leads_nowhere_is_a_service_of_its_own() -> None:
+    """No pattern fits it, and it is governed like any other."""
+    registry = make()
+
+    policies = registry.policies("http://[broken")
+
+    assert "http://[broken" == policies.service
+    assert policies is registry.policies("http://[broken")

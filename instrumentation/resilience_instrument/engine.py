@@ -31,9 +31,10 @@ from resilience_instrument.policies.bulkhead import Slot, Ticket
 from resilience_instrument.policies.deadline import MIN_USEFUL, nearer
 from resilience_instrument.policies.fallback import is_wanted, kinds
 from resilience_instrument.policies.hedge import hedge_delay
+from resilience_instrument.policies.permit import GHOST
 from resilience_instrument.policies.retry import Retries, revised
 from resilience_instrument.policies.throttle import is_overload
-from resilience_instrument.port import Io, RacingIo, run_sync
+from resilience_instrument.port import Attempting, Io, RacingIo, run_sync
 from resilience_instrument.refusals import Refusal, error_for
 from resilience_instrument.verdict import Evidence, Verdict
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from resilience_instrument.verdict import Judgement
 
 
-__all__ = ["Io", "RacingIo", "execute", "run_sync"]
+__all__ = ["Followed", "Io", "RacingIo", "execute", "run_sync"]
 
 
 def execute(
@@ -103,7 +104,6 @@ _QUEUE_STEP: Final = 0.01
 _NEARLY: Final = 0.98
 
 
-@final
 class _Execution:
     """One call on its way. It lives as long as `execute` runs."""
 
@@ -113,6 +113,7 @@ class _Execution:
         "_clock",
         "_io",
         "_judgement",
+        "_looked_on",
         "_now",
         "_observer",
         "_policies",
@@ -139,6 +140,8 @@ class _Execution:
         self._retries: Retries | None = None
         self._judgement: Judgement | None = None
         self._sent = False
+        # When a circuit that only looks on would have refused, None if it would not.
+        self._looked_on: float | None = None
         # The time as it was last read; the happy path reads it twice.
         self._now = self._started = started
 
@@ -166,6 +169,9 @@ class _Execution:
         self._observer.call_ended(
             self._call, label, self._attempts, now - self._started
         )
+        if self._looked_on is not None:
+            saved, lost = now - self._looked_on, int(label == "success")
+            self._observer.would_act(self._call, "breaker", saved, lost)
 
     def _tick(self) -> float:
         self._now = now = self._clock.monotonic()
@@ -274,10 +280,18 @@ class _Execution:
         if transition is not None:
             self._observer.transitioned(self._call, transition)
         if not isinstance(permit, Rejection):
+            if permit.generation == GHOST:
+                self._look_on()
             return permit, slot
         if slot is not None:
             slot.home.release(slot)
         return permit
+
+    def _look_on(self) -> None:
+        """Remember when the circuit let an attempt through only because it looks on."""
+        shadows = self._policies.breaker.mode == "shadow"
+        if shadows and self._looked_on is None:
+            self._looked_on = self._now
 
     def _refuse(self, refusal: Refusal) -> tuple[Outcome, CallOutcome]:
         policy: RejectingPolicy = refusal if isinstance(refusal, str) else "breaker"
@@ -325,7 +339,8 @@ class _Execution:
     def _hedge(self) -> Coroutine[object, None, tuple[Outcome, Judgement]] | None:
         """Return a second attempt if circuit, bulkhead and budget have one to give."""
         now, policies = self._tick(), self._policies
-        if policies.breaker.state(now) != "closed":
+        twin = cast("RacingIo", self._io).twin()
+        if twin is None or policies.breaker.state(now) != "closed":
             return None
         slot = None
         if policies.bulkhead is not None:
@@ -341,22 +356,31 @@ class _Execution:
         if not policies.budget.withdraw(now):
             self._give_back(entry)
             return None
-        return self._attempt(entry)
+        return self._attempt(entry, twin)
 
-    async def _attempt(self, entry: Entry) -> tuple[Outcome, Judgement]:
+    def _adaptive_limit(self) -> float | None:
+        """Return the seconds that an attempt may take at most, None for no limit."""
+        call, policies = self._call, self._policies
+        adaptive = policies.adaptive
+        enforced = policies.settings.adaptive.mode == "enforce"
+        if adaptive is None or not (enforced and call.measured):
+            return None
+        return adaptive[call.repeatable].timeout(self._now)
+
+    async def _attempt(
+        self, entry: Entry, io: Attempting | None = None
+    ) -> tuple[Outcome, Judgement]:
         self._attempts += 1
         number, begun = self._attempts, self._now
         call, policies = self._call, self._policies
-        deadline = call.deadline
-        adaptive = policies.adaptive
-        limit = None
-        if adaptive is not None and policies.settings.adaptive.mode == "enforce":
-            limit = adaptive[call.repeatable].timeout(begun)
+        io = io or self._io
+        deadline, limit = call.deadline, self._adaptive_limit()
+        if limit is not None:
             deadline = nearer(deadline, begun + limit)
         try:
             self._observer.attempt_started(call, number)
-            outcome = await self._io.attempt(number, deadline)
-            judgement = self._io.judge(outcome)
+            outcome = await io.attempt(number, deadline)
+            judgement = io.judge(outcome)
             if policies.revises:
                 judgement = revised(judgement, outcome, policies.settings.retry)
         except BaseException:
@@ -448,6 +472,116 @@ class _Execution:
         if isinstance(outcome, Raised) and self._attempts > 1:
             outcome.error.add_note(f"resilience: {self._attempts} attempts were made")
         return outcome
+
+
+@final
+class Followed(_Execution):
+    """A call whose attempts a loop of the library's own makes, one after the other.
+
+    Policies and observer hear of it as they do in `execute`, but whether and when there
+    is another attempt the library decides; an open circuit and a deadline end its loop.
+    For an `Io` that never suspends.
+
+    Args:
+        call: What the app asked for.
+        policies: What governs the service.
+        io: Touches the world.
+        observer: Is told what happens.
+        clock: Time and chance.
+    """
+
+    __slots__ = ("_entry",)
+
+    def __init__(
+        self,
+        call: Call,
+        policies: ServicePolicies,
+        io: Io,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        now = policies.used = clock.monotonic()
+        policies.budget.deposit(now)
+        super().__init__(call, policies, io, observer, clock, now)
+        self._entry: Entry | None = None
+
+    def begin(self) -> Exception | None:
+        """Tell that the call begins; return the error if it is refused."""
+        self._observer.call_started(self._call)
+        refusal = self._admit()
+        if refusal is None:
+            return None
+        outcome, label = self._refuse(refusal)
+        self._end(label, self._now)
+        return cast("Raised", outcome).error
+
+    def attempt(self) -> None:
+        """Make the attempt that was let through; the `Io` has its outcome."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            run_sync(self._attempt(entry))
+
+    def may_pause(self) -> bool:
+        """Tell, after an attempt, whether the library may pause for another."""
+        now, judgement, deadline = self._tick(), self._judgement, self._call.deadline
+        if judgement is None or judgement.verdict is Verdict.SUCCESS:
+            return True
+        if self._policies.breaker.refuses(now):
+            self._observer.retry_skipped(self._call, "open")
+            return False
+        if deadline is not None and deadline - now < MIN_USEFUL:
+            self._observer.retry_skipped(self._call, "deadline")
+            return False
+        return True
+
+    def has_time(self, pause: float) -> bool:
+        """Tell whether an attempt after a pause of so many seconds is of use."""
+        deadline = self._call.deadline
+        if deadline is None or self._tick() + pause + MIN_USEFUL <= deadline:
+            return True
+        self._observer.retry_skipped(self._call, "deadline")
+        return False
+
+    def may_go_on(self) -> bool:
+        """Tell, after the library's pause, whether it may make another attempt."""
+        judgement, paused = self._judgement, self._now
+        refusal = self._admit()
+        if refusal is not None:
+            skipped: SkipReason = refusal if isinstance(refusal, str) else "open"
+            self._observer.retry_skipped(self._call, skipped)
+            return False
+        reason, number = judgement.reason if judgement else "", self._attempts + 1
+        delay = self._now - paused
+        self._observer.retry_scheduled(self._call, number, delay, reason)
+        return True
+
+    def give_up(self) -> bool:
+        """Tell that the library makes no further attempt."""
+        judgement = self._judgement
+        if judgement is not None and judgement.verdict is Verdict.TRANSIENT:
+            self._observer.retry_skipped(self._call, "app_retries")
+        return False
+
+    def end(self, label: CallOutcome | None) -> None:
+        """Tell how the call ended: as its last attempt did, unless `label` says it."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._give_back(entry)
+        if label is None:
+            label = "success" if self._judgement is None else self._judgement.outcome
+        self._end(label, self._tick())
+
+    def _admit(self) -> Refusal | None:
+        """Ask the gates for one attempt; keep what they give, return what they say."""
+        now, deadline = self._tick(), self._call.deadline
+        if deadline is not None and deadline - now < MIN_USEFUL:
+            return "deadline"
+        gated = self._policies.gated
+        entry = run_sync(self._enter_gated()) if gated else self._enter()
+        if isinstance(entry, (str, Rejection)):
+            return entry
+        self._entry = entry
+        return None
 
 
 def _as_evidence(judgement: Judgement) -> Judgement:

@@ -19,6 +19,8 @@ async def race(
 ) -> tuple[T, list[T]]:
     """Run `primary`, after `delay` seconds a second one too; cancel who is late.
 
+    Under another event loop than asyncio's (trio) `primary` runs alone.
+
     Args:
         primary: The first attempt.
         backup: Makes the second one, or declines; asked only if the first is not over.
@@ -28,6 +30,8 @@ async def race(
     Returns:
         The first result that is accepted, else the last; and those that lost.
     """
+    if not _is_asyncio():
+        return await primary, []
     tasks: list[asyncio.Future[T]] = [asyncio.ensure_future(primary)]
     try:
         await asyncio.wait(tasks, timeout=delay)
@@ -36,7 +40,7 @@ async def race(
             tasks.append(asyncio.ensure_future(second))
         return await _winner(tasks, accept)
     finally:
-        await _stop([task for task in tasks if not task.done()])
+        await _stop(tasks)
 
 
 async def _winner(
@@ -56,6 +60,14 @@ async def _winner(
 
 async def _stop(tasks: list[asyncio.Future[T]]) -> None:
     for task in tasks:
-        task.cancel()
+        task.cancel()  # who is done stays done
     # What a late attempt raises while it is cancelled is nobody's failure.
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

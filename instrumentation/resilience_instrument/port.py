@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Io(Protocol):
-    """The port through which one call touches the world."""
+class Attempting(Protocol):
+    """Makes attempts and reads what they came to."""
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:
         """Make attempt `number`, over by the monotonic time `deadline`."""
@@ -26,6 +26,10 @@ class Io(Protocol):
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last attempt came to."""
         ...
+
+
+class Io(Attempting, Protocol):
+    """The port through which one call touches the world."""
 
     def reject(self, error: ResilienceError) -> Exception:
         """Return `error` as one that is also the library's own."""
@@ -72,9 +76,12 @@ class FallbackIo(Io, Protocol):
 class RacingIo(Io, Protocol):
     """An `Io` under which two attempts of one call may be under way at once.
 
-    `hedging.race` does it on asyncio. `judge` must read an outcome whatever other
-    attempt is under way.
+    `hedging.race` does it on asyncio.
     """
+
+    def twin(self) -> Attempting | None:
+        """Return what makes an attempt beside the one under way, None if it cannot."""
+        ...
 
     async def race(
         self,

@@ -138,6 +138,8 @@ def test_09_signals_reach_the_app(number: int, code: int) -> None:
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
+        # Whoever started the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as below
     ) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
@@ -156,7 +158,7 @@ def test_10_an_early_interrupt_leaves_no_traceback_of_ours(after: float) -> None
         stderr=subprocess.PIPE,
         text=True,
         # Whoever started the tests in the background may have it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as above
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours forks
         start_new_session=True,
     ) as process:
         time.sleep(after)

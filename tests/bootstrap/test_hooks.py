@@ -74,6 +74,30 @@ def test_a_library_that_is_there_already_is_announced_at_once(
     assert [(NAME, module)] == announced
 
 
+def test_a_package_that_loads_nothing_is_announced_by_its_module(
+    announced: list[tuple[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own import says nothing yet; afterwards it is announced at once."""
+    package = tmp_path / NAME
+    package.mkdir()
+    for name in ("__init__", "client"):
+        (package / f"{name}.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(hooks, "WAITED_FOR", {NAME: f"{NAME}.client"})
+    importlib.invalidate_caches()
+    hooks.install()
+
+    module = importlib.import_module(NAME)
+    before = list(announced)
+    importlib.import_module(f"{NAME}.client")
+
+    assert ([], [(NAME, module)]) == (before, announced)
+    sys.meta_path.remove(hooks.FINDER)
+    hooks.install()
+    assert [(NAME, module)] * 2 == announced
+    sys.modules.pop(f"{NAME}.client")
+
+
 @pytest.mark.usefixtures("library")
 def test_a_reloaded_library_is_announced_again(
     announced: list[tuple[str, Any]],

@@ -31,26 +31,31 @@ class Watch(NamedTuple):
     looks: list[tuple[float, list[str]]]
     query: str
 
-    def fires(self, alert: str) -> bool:
-        """Say whether `alert` fires at some time."""
-        return any(self._course(alert).values())
+    def fires(self, alert: str, label: str = "") -> bool:
+        """Say whether `alert`, with that label, fires at some time."""
+        return any(self._course(alert, label).values())
 
-    def rests(self, alert: str) -> bool:
+    def rests(self, alert: str, label: str = "") -> bool:
         """Say whether `alert` is silent for what it fires for later."""
-        return any(shown[0] == "-" for shown in self._course(alert).values())
+        return any(shown[0] == "-" for shown in self._course(alert, label).values())
 
-    def clears(self, alert: str) -> bool:
+    def clears(self, alert: str, label: str = "") -> bool:
         """Say whether `alert` is silent for what it fired for before."""
-        return any(shown[-1] == "-" for shown in self._course(alert).values())
+        return any(shown[-1] == "-" for shown in self._course(alert, label).values())
 
-    def _course(self, alert: str) -> dict[str, str]:
+    def _course(self, alert: str, label: str) -> dict[str, str]:
         """Return `!` or `-` for each look, by the labels that fire at some time."""
         named = ALERTNAME.search(self.query)
         if named is not None and named[1] != alert:
             return {}
-        mark = "" if named else f'alertname="{alert}"'
+        marks = [label, "" if named else f'alertname="{alert}"']
         looks = sorted(self.looks)
-        known = {labels for _, shown in looks for labels in shown if mark in labels}
+        known = {
+            labels
+            for _, shown in looks
+            for labels in shown
+            if all(mark in labels for mark in marks)
+        }
         return {
             labels: "".join("!" if labels in shown else "-" for _, shown in looks)
             for labels in known

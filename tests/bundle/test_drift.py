@@ -54,11 +54,39 @@ def test_legend_uses_labels_that_the_query_gives(target: sources.Target) -> None
 @pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda metric: metric.name)
 def test_every_metric_is_in_a_rule_or_a_panel(metric: catalog.Metric) -> None:
     """What is measured is shown, or left out for a reason that is written down."""
+    assert "" == unshown(metric.name, DELIBERATELY_UNUSED)
+
+
+def unshown(metric: str, unused: dict[str, str]) -> str:
+    """Return what is to be done about a metric that nobody would see, or nothing."""
     shown = [*sources.in_rules(), *sources.in_dashboard()]
+    used = any(metric in promql.metrics_in(each.text) for each in shown)
+    if used and metric in unused:
+        return f"{metric} is shown by now: take it from DELIBERATELY_UNUSED"
+    if used or unused.get(metric):
+        return ""
+    return (
+        f"{metric} is in no rule and no panel: use it in alerts/resilience.rules.yml "
+        "or dashboards/build.py, or say in DELIBERATELY_UNUSED of this file why not"
+    )
 
-    used = any(metric.name in promql.metrics_in(each.text) for each in shown)
 
-    assert used != (metric.name in DELIBERATELY_UNUSED)
+@pytest.mark.parametrize(
+    ("metric", "unused", "expected"),
+    [
+        ("api_request_total", {}, ""),
+        ("api_request_total", {"api_request_total": "x"}, "is shown by now"),
+        ("new_total", {}, "is in no rule and no panel"),
+        ("new_total", {"new_total": ""}, "is in no rule and no panel"),
+        ("new_total", {"new_total": "only for tests"}, ""),
+    ],
+)
+def test_who_adds_a_metric_is_told_what_to_do(
+    metric: str, unused: dict[str, str], expected: str
+) -> None:
+    """A metric is shown, or left out with a reason; never both, never neither."""
+    assert expected in unshown(metric, unused)
+    assert bool(expected) == bool(unshown(metric, unused))
 
 
 @pytest.mark.parametrize(

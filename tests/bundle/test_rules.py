@@ -18,6 +18,11 @@ SEVERITIES = {"critical", "warning", "info"}
 SCENARIOS = sorted(sources.PROMTOOL.glob("*.yml"))
 
 
+def called(rule: dict[str, Any]) -> str:
+    """Return the id of a test."""
+    return "-".join([rule["alert"], *rule["labels"].values()])
+
+
 def promtool(*words: object) -> subprocess.CompletedProcess[str]:
     """Run promtool and return what it said."""
     return subprocess.run(
@@ -45,14 +50,19 @@ def test_scenarios_of_a_pattern_come_out_as_written(path: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", sources.alert_names())
-def test_alert_is_seen_firing_silent_and_clearing(name: str) -> None:
-    """No alert is without a scenario in which it fires, rests and ends."""
-    seen = [watch for watch in watches() if watch.fires(name)]
+@pytest.mark.parametrize("rule", sources.alerts(), ids=called)
+def test_alert_is_seen_firing_silent_and_clearing(rule: dict[str, Any]) -> None:
+    """No alert is without a scenario in which it fires, rests and ends.
+
+    Of several rules with one name, each; they differ in their long window.
+    """
+    name, long = rule["alert"], rule["labels"].get("long")
+    label = f'long="{long}"' if long else ""
+    seen = [watch for watch in watches() if watch.fires(name, label)]
 
     assert seen
-    assert any(watch.rests(name) for watch in seen)
-    assert any(watch.clears(name) for watch in seen)
+    assert any(watch.rests(name, label) for watch in seen)
+    assert any(watch.clears(name, label) for watch in seen)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +89,12 @@ def test_watch_tells_what_a_scenario_shows(
 
     assert expected == (watch.fires("A"), watch.rests("A"), watch.clears("A"))
     assert (True, False) == (watch.fires("B"), watch.clears("B"))
+    assert expected[0] == watch.fires("A", 'service="s"')
+    assert not watch.fires("A", 'service="t"')
     assert not watch.fires("C")
 
 
-@pytest.mark.parametrize(
-    "rule",
-    sources.alerts(),
-    ids=lambda r: "-".join([r["alert"], *r["labels"].values()]),
-)
+@pytest.mark.parametrize("rule", sources.alerts(), ids=called)
 def test_alert_says_how_bad_what_and_where_to_look(rule: dict[str, Any]) -> None:
     """Severity, pattern, two sentences and two links are on every alert."""
     annotations = rule["annotations"]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bundle import sources
+from bundle import promql, sources
 
 HEADINGS = ["Meaning", "Impact", "Look here first", "What to do"]
 
@@ -18,8 +18,24 @@ def test_alert_has_a_runbook_with_three_queries(name: str) -> None:
 
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
-    assert len(sources.FENCE.findall(text)) == 3
-    assert "\n- " in text.partition("## What to do")[2]
+    meaning, impact, look, todo = re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]
+    assert all(part.strip().endswith(".") for part in (meaning, impact))
+    assert len(sources.FENCE.findall(look)) == len(sources.FENCE.findall(text)) == 3
+    assert ["1", "2", "3"] == re.findall(r"^(\d)\. ", look, re.MULTILINE)
+    assert re.search(r"^- \w", todo, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sources.alert_names())
+def test_queries_of_a_runbook_are_about_what_alerted(name: str) -> None:
+    """Each picks the alert's job and service, or breaks its answer down by them."""
+    text = (sources.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+    (rule, *_) = [each for each in sources.alerts() if each["alert"] == name]
+    labels = promql.check(rule["expr"])
+
+    for query in sources.FENCE.findall(text):
+        selectors = promql.selectors(promql.parse(query))
+        asked = {m.name for s in selectors for m in s.matchers.matchers}
+        assert {"job", "service"} & labels <= asked | promql.check(query), query
 
 
 def test_runbooks_are_those_of_the_alerts() -> None:

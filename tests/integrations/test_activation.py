@@ -43,6 +43,14 @@ from urllib.request import urlopen
 with urlopen(url) as answer:
     print(answer.status)
 """,
+    "botocore": """
+import botocore.session
+session = botocore.session.Session()
+session.set_credentials("key", "secret")
+client = session.create_client("dynamodb", "us-east-1", endpoint_url=url)
+assert 10 == client.meta.config.read_timeout
+print(client.list_tables()["ResponseMetadata"]["HTTPStatusCode"])
+""",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aioresponses import aioresponses
 
 from integrations.governing import governing
 from loopback import (
@@ -432,3 +433,21 @@ def test_a_middleware_that_retries_is_the_apps_own(
     assert 2 == len(server.hits("/x"))
     assert 5 == len(server.hits("/down"))
     assert 2 == governed.told.skipped.count("app_retries")
+
+
+def test_aioresponses() -> None:
+    """It takes the place of the session's function, whoever stood there before."""
+    url = "http://service.invalid/x"
+
+    async def call() -> int:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status
+
+    with governing(("aiohttp",)) as governed, aioresponses() as mock:
+        mock.get(url, status=503)
+
+        assert 503 == asyncio.run(call())
+
+        seen = mock.requests or {}
+        assert 1 == sum(len(calls) for calls in seen.values())
+    assert [] == governed.told.events

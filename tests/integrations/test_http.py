@@ -8,6 +8,7 @@ import sys
 import time
 from email.utils import formatdate
 
+import httpx
 import pytest
 
 from resilience_instrument.config.model import Timeouts
@@ -45,16 +46,21 @@ def test_a_status_says_whether_to_retry_and_how_the_service_is(
 
 
 def test_retry_after_is_read_where_a_retry_is_possible() -> None:
-    """In seconds and as a date, which counts from the answer's own date."""
+    """In seconds, in milliseconds, and as a date, which counts from the answer's."""
     dates = {
         "Date": formatdate(1_000_000_000, usegmt=True),
         "Retry-After": formatdate(1_000_000_007, usegmt=True),
     }
 
-    assert 5.0 == _http.judge_status(503, {"Retry-After": "5"}).retry_after
-    assert 7.0 == _http.judge_status(503, dates).retry_after
-    assert _http.judge_status(503, {"Retry-After": "soon"}).retry_after is None
-    assert _http.judge_status(500, {"Retry-After": "5"}).retry_after is None
+    def asked(status: int, headers: dict[str, str]) -> float | None:
+        return _http.judge_status(status, httpx.Headers(headers)).retry_after
+
+    assert 5.0 == asked(503, {"Retry-After": "5"})
+    assert 7.0 == asked(503, dates)
+    assert 0.25 == asked(429, {"Retry-After": "5", "Retry-After-Ms": "250"})
+    assert 1.5 == asked(429, {"X-Ms-Retry-After-Ms": "1500"})
+    assert asked(503, {"Retry-After": "soon"}) is None
+    assert asked(500, {"Retry-After": "5"}) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import itertools
 import pickle
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from email.utils import formatdate
@@ -48,7 +49,7 @@ from resilience_instrument.config.model import BulkheadSettings
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from integrations.governing import Governed
     from integrations.harness import Harness
@@ -452,6 +453,33 @@ def test_one_of_many_probes_and_two_successes_close(
     assert "closed" == governed.state()
 
 
+def test_an_interrupted_probe_gives_its_place_back(
+    harness: Harness, govern: Govern, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C says nothing of the service: the circuit waits for another probe."""
+    governed = govern(
+        BREAKER_CONSECUTIVE="1", BREAKER_OPEN_FOR="0.05", BREAKER_OPEN_JITTER="0"
+    )
+    if harness.traits.awaits:
+        pytest.skip("a task is cancelled instead")
+    server.script("/x", Status(500), Status(200))
+    wish = Wish(server.url("/x"))
+    harness.send(wish)
+    time.sleep(0.1)
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            harness.send(wish)
+
+    assert ["error", "cancelled"] == governed.told.outcomes
+    assert "half_open" == governed.state()
+    assert 200 == harness.send(wish).status
+
+
 def test_a_circuit_that_opens_between_attempts_hides_nothing(
     harness: Harness, govern: Govern, server: Server
 ) -> None:
@@ -479,6 +507,46 @@ def test_a_generator_body_is_not_sent_twice(
     assert 503 == harness.send(Wish(server.url("/x"), "PUT", body=body)).status
     assert 1 == len(server.hits("/x"))
     assert ["body"] == governed.told.skipped
+
+
+def test_a_generator_survives_a_refused_connection(
+    harness: Harness, govern: Govern, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was read from it yet: it is whole in the attempt that connects."""
+    governed = govern()
+    server.script("/x", Status(200))
+    started: list[int] = []
+    connect, failures = socket.socket.connect, iter([ConnectionRefusedError])
+
+    def refuse_once(sock: socket.socket, address: Any) -> None:
+        for failure in failures:
+            started.append(len(read))
+            raise failure
+        connect(sock, address)
+
+    read: list[bytes] = []
+    monkeypatch.setattr(socket.socket, "connect", refuse_once, raising=False)
+    wish = Wish(server.url("/x"), "POST", body=_pieces(harness, read))
+
+    assert 200 == harness.send(wish).status
+    assert [b"ab"] == [hit.body for hit in server.hits("/x")]
+    assert [0] == started
+    assert [2] == governed.told.retries
+
+
+def _pieces(harness: Harness, read: list[bytes]) -> Any:
+    """Return a generator of the kind that a library takes; it notes what was read."""
+
+    def plain() -> Iterator[bytes]:
+        for piece in (b"a", b"b"):
+            read.append(piece)
+            yield piece
+
+    async def awaited() -> AsyncIterator[bytes]:
+        for piece in plain():
+            yield piece
+
+    return awaited() if harness.traits.awaits else plain()
 
 
 def test_a_bytes_body_is_sent_again(

@@ -37,3 +37,20 @@ def test_a_core_is_loaded_when_the_library_loads_it(library: str) -> None:
     )
 
     assert ("\n", "") == (done.stdout, done.stderr)
+
+
+def test_an_app_that_asks_for_errors_of_botocore_loads_no_more() -> None:
+    """Its clients take ten times as long to load, and may never be made."""
+    script = """
+import sys
+from resilience_instrument.bootstrap import hooks
+
+hooks.install()
+import botocore.exceptions
+print(*{"botocore.client", "resilience_instrument._agent"}.intersection(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert ("\n", "") == (done.stdout, done.stderr)

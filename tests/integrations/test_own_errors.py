@@ -10,7 +10,15 @@ import pytest
 from resilience_instrument import errors
 from resilience_instrument.integrations.catalog import LIBRARIES
 
-ROOMS = ("requests", "httpx", "httpx2", "aiohttp", "urllib3", "urllib.request")
+ROOMS = (
+    "requests",
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "urllib3",
+    "urllib.request",
+    "botocore",
+)
 NAMES = (
     "CircuitBreakerOpenError",
     "BulkheadFullError",

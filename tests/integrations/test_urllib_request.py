@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import email.message
 import http.client
 import io
 import socket
 import urllib.error
 import urllib.request
+import urllib.response
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -189,3 +191,27 @@ def test_a_deadline_error_is_a_timeout_and_a_url_error() -> None:
 
     assert isinstance(error, TimeoutError)
     assert ("no time left", "api") == (str(error), error.service)
+
+
+def test_a_handler_of_the_tests_own() -> None:
+    """urllib.request is tested by what is put into its opener, or in its place."""
+    asked = []
+    url = "http://service.invalid/x"
+
+    class Playing(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> Any:
+            asked.append(req.full_url)
+            answer: Any = urllib.response.addinfourl(
+                io.BytesIO(b"no"), email.message.Message(), req.full_url, 503
+            )
+            answer.msg = "Scripted"
+            return answer
+
+    with governing(("urllib.request",)) as governed:
+        opener = urllib.request.build_opener(Playing)
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            opener.open(url)
+        raised.value.close()
+
+    assert [url] == asked
+    assert [] == governed.told.events

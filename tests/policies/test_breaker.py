@@ -105,7 +105,8 @@ def test_it_refuses_until_its_time_is_up() -> None:
     assert "open" == circuit.state
     assert circuit.breaker.refuses(circuit.clock.now)
     circuit.refusal()
-    circuit.clock.now = 1030.0
+    circuit.clock.now = circuit.breaker.until
+    assert 1030.0 == circuit.clock.now
 
     assert "half_open" == circuit.state
     assert not circuit.breaker.refuses(circuit.clock.now)

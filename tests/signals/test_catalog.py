@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 
+from resilience_instrument import events
 from resilience_instrument.signals import catalog
+from resilience_instrument.verdict import Phase
 
 # Rules and dashboards of many teams have these already: they stay as they are.
 KEPT = {
@@ -54,3 +57,39 @@ def test_a_state_does_not_change_into_itself() -> None:
 
     assert 6 == len(pairs)
     assert ("closed", "closed") not in pairs
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (events.CallOutcome, catalog.API_REQUEST.labels["outcome"]),
+        (events.State, catalog.STATES),
+        (events.SkipReason, catalog.RETRY_SKIPPED.labels["reason"]),
+        (events.RejectingPolicy, catalog.REJECTED.labels["policy"]),
+        (events.ActingPolicy, catalog.WOULD_ACT.labels["policy"]),
+        (events.ActingPolicy, catalog.WOULD_SAVE.labels["policy"]),
+        (events.ActingPolicy, catalog.WOULD_LOSE.labels["policy"]),
+        (events.FallbackKind, catalog.FALLBACK.labels["kind"]),
+        (events.FallbackOutcome, catalog.FALLBACK.labels["outcome"]),
+    ],
+)
+def test_a_closed_label_has_every_word_that_is_told(
+    words: object, values: tuple[str, ...]
+) -> None:
+    """An event with a word that has no series would be a fault of ours."""
+    assert set(get_args(words)) == set(values)
+
+
+def test_timeouts_are_named_by_the_phases_of_an_attempt() -> None:
+    """Both for attempts that timed out and for the timeouts in force."""
+    phases = {phase.value for phase in Phase}
+
+    assert phases == set(catalog.TIMEOUT_KINDS)
+    assert {"success", "error", *(f"timeout_{phase}" for phase in phases)} == set(
+        catalog.ATTEMPT.labels["outcome"]
+    )
+
+
+def test_states_stand_at_their_value() -> None:
+    """0 closed, 1 open, 2 half open, as rules and dashboards read them."""
+    assert catalog.STATES == get_args(events.State)

@@ -10,7 +10,11 @@ import os
 import sys
 
 from resilience_instrument import activation
-from resilience_instrument.integrations.catalog import LIBRARIES, TEST_TOOLS
+from resilience_instrument.integrations.catalog import (
+    LIBRARIES,
+    TEST_TOOLS,
+    WAITED_FOR,
+)
 from resilience_instrument.native import RLock
 
 TYPE_CHECKING = False  # typing is not loaded in this stage
@@ -37,9 +41,8 @@ def install() -> bool:
         return False
     sys.meta_path.insert(0, FINDER)
     for library in LIBRARIES:
-        module = sys.modules.get(library)
-        if module is not None:
-            announce(library, module)
+        if WAITED_FOR.get(library, library) in sys.modules:
+            announce(library, sys.modules[library])
     return True
 
 
@@ -48,7 +51,7 @@ def announce(name: str, module: ModuleType) -> None:
     if name not in LIBRARIES:
         # A tool that tests are made with: what it replaces must be ours before.
         wake()
-    elif not _may_sleep() or not _is_waited_for(name, module):
+    elif not _may_sleep() or not _can_wait(name, module):
         wake()
         _tell(name, module)
 
@@ -83,7 +86,7 @@ def _may_sleep() -> bool:
     return not activation.is_configured(os.environ) or _Sleep.settings_hold()
 
 
-def _is_waited_for(library: str, module: ModuleType) -> bool:
+def _can_wait(library: str, module: ModuleType) -> bool:
     """Put doorbells at the entrances of a library, if that can be done."""
     from resilience_instrument.integrations import _doorbell
 
@@ -154,7 +157,7 @@ class Finder:
         self, name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> Any:
         """Return the spec that the other finders have, if `name` is governed."""
-        if name not in LIBRARIES and name not in TEST_TOOLS:
+        if not _is_waited_for(name):
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -169,6 +172,21 @@ class Finder:
 
 
 FINDER = Finder()
+
+
+def _is_waited_for(name: str) -> bool:
+    if name in LIBRARIES:
+        return name not in WAITED_FOR
+    return name in TEST_TOOLS or name in WAITED_FOR.values()
+
+
+def _announce_whole(name: str, module: ModuleType) -> None:
+    """Announce the library that is whole now that this module was executed."""
+    package = name.partition(".")[0]
+    if WAITED_FOR.get(package) == name:
+        announce(package, sys.modules.get(package, module))
+    else:
+        announce(name, module)
 
 
 def _extend(spec: Any, name: str) -> None:
@@ -194,7 +212,7 @@ def _then_announce(loader: Any, name: str) -> Callable[[ModuleType], None]:
         # Once: a reload finds a new spec, and nobody sees the step afterwards.
         del loader.exec_module
         loader.exec_module(module)
-        announce(name, module)
+        _announce_whole(name, module)
 
     return exec_module
 
@@ -212,7 +230,7 @@ class _Wrapped:
             spec.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        announce(self._name, module)
+        _announce_whole(self._name, module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
-from resilience_instrument import __version__, activation
+try:
+    from resilience_instrument import __version__, activation
+except KeyboardInterrupt:  # pragma: no cover - scenario 10, a matter of milliseconds
+    sys.exit(130)
 
 TYPE_CHECKING = False  # typing is not loaded in this stage
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ class Clamp:
             where the agent chose the timeouts, not the app.
     """
 
-    __slots__ = ("_monotonic", "end", "fired", "free", "sending")
+    __slots__ = ("_monotonic", "end", "fired", "free", "pause", "sending")
 
     def __init__(
         self, end: float | None, monotonic: Callable[[], float], *, sending: bool
@@ -36,6 +36,7 @@ class Clamp:
         self._monotonic = monotonic
         self.end = end
         self.sending = sending
+        self.pause: float | None = None
         self.free = False
         self.fired = False
 
@@ -46,7 +47,7 @@ class Clamp:
             TimeoutError: The attempt is over.
         """
         if self.free:
-            return None
+            return self.pause
         if self.end is None:
             return timeout
         left = self.end - self._monotonic()
@@ -61,15 +62,17 @@ class Clamp:
         if self.end is not None and self._monotonic() >= self.end:
             self.fired = True
 
-    def release(self, *, free: bool) -> None:
+    def release(self, *, free: bool, pause: float | None = None) -> None:
         """Stop watching: the headers are in, the app reads the body by itself.
 
         Args:
             free: Whether the app gave no timeout, so that none of ours may cut
                 the pauses of its stream.
+            pause: How long they may then be, None for no limit.
         """
         self.end = None
         self.free = free
+        self.pause = pause
 
 
 CLAMP: Final[ContextVar[Clamp | None]] = ContextVar("resilience_clamp", default=None)

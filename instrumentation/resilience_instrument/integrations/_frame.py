@@ -49,6 +49,14 @@ class Frame:
         self.failed: Any = None
         self.elapsed: float
 
+    def forget(self) -> None:
+        """Let go of request and response at the end of an asynchronous call.
+
+        A connection that stays open keeps the context in which it was opened, and so
+        this frame.
+        """
+        self.response, self.failed = _NOTHING, None
+
 
 def settle(frame: Frame | None, end: float | None) -> float | None:
     """Return the deadline of a hop that would end at `end` by itself.

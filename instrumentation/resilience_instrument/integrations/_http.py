@@ -98,10 +98,7 @@ def judge_status(status: int, headers: Mapping[str, str]) -> Judgement:
 
 
 def _asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After") if status in RETRIED else None
-    if value is None:
-        return None
-    return retry_after.parse(value, headers.get("Date"), time.time())
+    return retry_after.asked(headers, time.time()) if status in RETRIED else None
 
 
 def judge_timeout(

@@ -24,6 +24,7 @@ from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
 from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import (
     deliver,
     deliver_as_made,
@@ -304,9 +305,10 @@ def _async_frame(given: _Given, original: Any) -> Any:
         token = FRAME.set(frame)
         try:
             response = await original(self, request, stream=stream, **kwargs)
+            return _timed(frame, response) if response is frame.response else response
         finally:
             FRAME.reset(token)
-        return _timed(frame, response) if response is frame.response else response
+            frame.forget()
 
     return send
 
@@ -500,7 +502,7 @@ class _Sending(Sending, StandIns):
         self._kit = kit
         self._wrapped = wrapped
         self._transport = transport
-        url = request.url
+        url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
         self._pool = getattr(transport, "_pool", None)
         to = Destination(url.scheme, url.host, url.port, url.path)
@@ -516,6 +518,7 @@ class _Sending(Sending, StandIns):
             app_retries="retry" in request.extensions,
             unbounded=not self._explicit or self._given.read is None,
             ours=not self._explicit,
+            streams=self._frame is None or self._frame.stream,
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
         if self._observes:
@@ -547,9 +550,6 @@ class _Sending(Sending, StandIns):
         self._limits = limits(self._given, self.call.deadline, begun.started)
         if isinstance(begun.made, (Returned, Raised)):
             self.last = begun.made
-
-    def _address(self) -> str:
-        return str(self._request.url)
 
     def _begin(self, deadline: float | None) -> tuple[_http.Carried, dict[str, Any]]:
         """Give the request this attempt's timeouts and headers."""
@@ -603,11 +603,14 @@ class _Sending(Sending, StandIns):
 
     def _request_to(self, url: str) -> Any:
         """Return the request as one to another URL."""
-        before, module = self._request, self._kit.module
-        headers = before.headers.copy()
-        headers["Host"] = module.URL(url).netloc.decode("ascii")
+        headers = self._request.headers.copy()
+        headers["Host"] = self._kit.module.URL(url).netloc.decode("ascii")
         headers.update(self._key)
-        return module.Request(
+        return self._request_like(url, headers)
+
+    def _request_like(self, url: Any, headers: Any) -> Any:
+        before = self._request
+        return self._kit.module.Request(
             before.method,
             url,
             headers=headers,
@@ -689,10 +692,13 @@ class _SyncSending(_Sending):
 
 
 @final
-class _AsyncSending(_Sending):
+class _AsyncSending(_Sending, Racing):
     """The same for an async transport, on asyncio and on trio."""
 
     __slots__ = ()
+
+    def _same_request(self) -> object:
+        return self._request_like(self._url, self._request.headers.copy())
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
@@ -700,9 +706,9 @@ class _AsyncSending(_Sending):
 
         carried, before = self._begin(deadline)
         left = self._limits.remaining(self._limits.start)
-        # The outcome unless the end of the call comes first.
-        error = self._kit.module.ReadTimeout(_OVER, request=self._request)
-        self.last = Raised(error)
+        # The outcome if the end of the call comes first. It gets no name: the frames
+        # of what httpcore raised hold this one.
+        self.last = Raised(self._kit.module.ReadTimeout(_OVER, request=self._request))
         try:
             with anyio.move_on_after(left) as scope:
                 self.last = await self._send(self._turn(scope))

@@ -7,6 +7,7 @@ timeouts the app gave, and what the library's errors mean.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.call import Call
@@ -114,7 +115,7 @@ class Site:
     def remember(self, sending: Sending) -> Lane | None:
         """Keep a lane for calls like one that was told in full, if there can be one."""
         call, policies, runtime = sending.call, sending.policies, self.runtime
-        if not (runtime.fast and sending.is_direct):
+        if not (runtime.fast and sending.is_direct and call.measured):
             return None
         kind = (call.unbounded, call.repeatable)
         key = (policies, call.endpoint, kind)
@@ -141,6 +142,7 @@ class Sending(ABC):
         "_request",
         "_route",
         "_site",
+        "_upload",
         "_url",
         "call",
         "last",
@@ -153,7 +155,8 @@ class Sending(ABC):
     _key: dict[str, str]
     _limits: Limits
     _method: str
-    _url: str
+    _url: object
+    """What reads as the URL in full."""
 
     def __init__(self, site: Site, request: Any) -> None:
         self._site = site
@@ -192,12 +195,13 @@ class Sending(ABC):
         """
         self._route = route
         registry = self._site.runtime.registry
+        self._upload = registry.is_upload(headers)
         self.policies = registry.policies(
             service,
             route,
             to=to,
             library=self._site.library,
-            upload=registry.is_upload(headers),
+            upload=self._upload,
         )
         return self.policies.settings.timeout
 
@@ -211,11 +215,13 @@ class Sending(ABC):
         app_retries: bool,
         unbounded: bool,
         ours: bool,
+        streams: bool,
         end: float | None,
     ) -> None:
         """State the facts of the call, which would end at `end` by itself.
 
-        `ours` says whether its timeouts are the service's, not the app's.
+        `ours` says whether its timeouts are the service's, not the app's; `streams`
+        whether the app reads an answer itself that others wait for.
         """
         service = self.policies.service
         deadline = None
@@ -244,7 +250,9 @@ class Sending(ABC):
             or _retriers.declared(headers),
             unbounded=unbounded,
             deadline=deadline,
-            attributes=self._attributes,
+            measured=not (streams or self._upload),
+            # Not a method of this object, which would hold itself through its call.
+            attributes=partial(_attributes, self._url, method),
         )
 
     def _comes_again(self) -> bool:
@@ -263,15 +271,8 @@ class Sending(ABC):
         return _http.Carried(self._request.headers, self._carrier)
 
     def _address(self) -> str:
-        """Return the URL in full, for a span."""
-        return self._url
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        attributes = span_attributes(self._address())
-        attributes["http.request.method"] = _http.method_label(self._method)
-        if attributes["http.request.method"] != self._method:
-            attributes["http.request.method_original"] = self._method
-        return attributes
+        """Return the URL in full."""
+        return str(self._url)
 
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last attempt came to."""
@@ -342,3 +343,12 @@ class Sending(ABC):
     def _shown(self) -> object:
         """Return the request as an error may carry it."""
         return self._request
+
+
+def _attributes(url: object, method: str) -> dict[str, AttributeValue]:
+    """Return the attributes of a span for a request."""
+    attributes = span_attributes(str(url))
+    attributes["http.request.method"] = _http.method_label(method)
+    if attributes["http.request.method"] != method:
+        attributes["http.request.method_original"] = method
+    return attributes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import inspect
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
@@ -24,6 +25,7 @@ from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import deliver, described, govern
 from resilience_instrument.integrations._sending import Sending, Site
 from resilience_instrument.integrations._url import service_name
@@ -127,6 +129,7 @@ def _frame(site: Site) -> Wrapper:
             return await wrapped(*args, **kwargs)
         finally:
             FRAME.reset(token)
+            frame.forget()
 
     return _request
 
@@ -177,7 +180,7 @@ class _Middleware:
 
 
 @final
-class _Sending(Sending):
+class _Sending(Sending, Racing):
     """One request on its way to a connector: the `Io` of its call."""
 
     __slots__ = ("_explicit", "_given", "_handler", "_part", "_scope")
@@ -187,7 +190,7 @@ class _Sending(Sending):
     ) -> None:
         super().__init__(site, request)
         self._handler = handler
-        url = request.url
+        url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
         proxy = request.proxy
         route = None if proxy is None else str(proxy)
@@ -204,14 +207,12 @@ class _Sending(Sending):
             app_retries=False,
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=False,  # every attempt ends with the headers
             end=None if total is None else started + total,
         )
         if self._observes:
             # aiohttp keeps the app's timeouts itself.
             self._explicit = True
-
-    def _address(self) -> str:
-        return str(self._request.url)
 
     def _shown(self) -> object:
         return None  # it cannot be pickled
@@ -247,6 +248,13 @@ class _Sending(Sending):
         if getattr(self._request.body, "consumed", False):
             self.call.replayable = False
         return self.last
+
+    def _same_request(self) -> object | None:
+        if self._request.body:
+            return None  # a payload is written by one request at a time
+        same: Any = copy.copy(self._request)
+        same.headers = self._request.headers.copy()
+        return same  # type: ignore[no-any-return]
 
     async def _send(self) -> Outcome:
         try:

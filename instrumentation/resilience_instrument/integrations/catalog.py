@@ -8,6 +8,7 @@ from __future__ import annotations
 
 LIBRARIES: dict[str, str] = {
     "requests": "resilience_instrument.integrations.requests",
+    "botocore": "resilience_instrument.integrations.botocore",
     "aiohttp": "resilience_instrument.integrations.aiohttp",
     "httpcore": "resilience_instrument.integrations.httpcore",
     "httpcore2": "resilience_instrument.integrations.httpcore2",
@@ -25,6 +26,9 @@ LIBRARIES: dict[str, str] = {
     "asyncpg": "resilience_instrument.integrations.asyncpg",
     "aiomysql": "resilience_instrument.integrations.aiomysql",
 }
+
+WAITED_FOR: dict[str, str] = {"botocore": "botocore.client"}
+"""Modules whose import is waited for where the package itself loads next to nothing."""
 
 TEST_TOOLS = frozenset(
     {

@@ -328,6 +328,7 @@ class _Sending(Sending, StandIns):
             app_retries=_retries(adapter),
             unbounded=self._timeout is None,
             ours=self._timeout is None,
+            streams=self._frame is None or bool(self._frame.stream),
             end=end,
         )
 

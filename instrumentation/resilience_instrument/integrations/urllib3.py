@@ -169,7 +169,7 @@ def _left_to_agent(
     frame.explicit = len(args) > _BEFORE_RETRIES or _is_chosen(
         kwargs.get("timeout", _UNSET), pool.timeout
     )
-    if len(args) > _BEFORE_RETRIES or _http.is_played(pool.ConnectionCls):
+    if len(args) > _BEFORE_RETRIES or _is_left_alone(pool):
         return kwargs
     settings = runtime.registry.settings
     if not settings.enabled or settings.mode == "observe":
@@ -213,12 +213,18 @@ def _attempts(site: Site) -> Wrapper:
 def _governed(
     site: Site, wrapped: Any, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> _Sending | None:
-    if clamp_here() is not None or _http.is_played(pool.ConnectionCls):
+    if clamp_here() is not None or _is_left_alone(pool):
         return None
     if _is_of_requests(kwargs.get("retries")):
         # requests has a room of its own; whoever switched that off wants none.
         return None
     return _Sending(site, wrapped, pool, args, kwargs)
+
+
+def _is_left_alone(pool: Any) -> bool:
+    """Tell whether a test tool answers, or a client with a room of its own asks."""
+    own_room = type(pool).__module__ == "botocore.awsrequest"
+    return own_room or _http.is_played(pool.ConnectionCls)
 
 
 def _is_of_requests(retries: Any) -> bool:
@@ -277,6 +283,7 @@ class _Sending(Sending):
             app_retries=not self._is_left_to_us(facts.retries),
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=not kwargs.get("preload_content", True),
             end=self._end(own),
         )
         if self._observes:

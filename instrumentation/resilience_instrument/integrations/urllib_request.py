@@ -155,6 +155,7 @@ class _Sending(Sending):
             app_retries=False,
             unbounded=not self._explicit,
             ours=not self._explicit,
+            streams=False,  # every attempt ends with the headers
             end=_http.call_end(self._given, own, self._clock.monotonic()),
         )
         if self._observes:

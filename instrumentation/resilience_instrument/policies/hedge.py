@@ -23,7 +23,9 @@ def hedge_delay(
     now: float,
 ) -> float | None:
     """Return after how many seconds a second attempt is due, None for never."""
-    if not (call.repeatable and call.replayable) or call.app_retries:
+    if not (call.repeatable and call.replayable and call.measured):
+        return None
+    if call.app_retries:
         return None
     if breaker.state(now) != "closed":
         return None

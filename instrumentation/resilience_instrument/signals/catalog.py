@@ -184,6 +184,8 @@ RETRY_SKIPPED: Final = Metric(
             "transaction",
             "attempts",
             "open",
+            "bulkhead",
+            "throttle",
         ),
     },
 )
@@ -241,21 +243,21 @@ _OBSERVED: Final = frozenset((policy,) for policy in _ACTING)
 WOULD_ACT: Final = Metric(
     "resilience_would_act_total",
     "counter",
-    "In observe mode: calls to which the policy would have done something.",
+    "Calls to which a policy that only looks on would have done something.",
     {**_SERVICE, "policy": _ACTING},
     on_demand=_OBSERVED,
 )
 WOULD_SAVE: Final = Metric(
     "resilience_would_save_seconds_total",
     "counter",
-    "In observe mode: whole seconds by which callers would have waited less.",
+    "Whole seconds that callers would not have waited, had such a policy acted.",
     {**_SERVICE, "policy": _ACTING},
     on_demand=_OBSERVED,
 )
 WOULD_LOSE: Final = Metric(
     "resilience_would_lose_total",
     "counter",
-    "In observe mode: calls that succeeded and would have failed.",
+    "Calls that succeeded and would have failed, had such a policy acted.",
     {**_SERVICE, "policy": _ACTING},
     on_demand=_OBSERVED,
 )

@@ -159,11 +159,12 @@ class Port:
                 directory.lead()
                 debug("its turn to serve the metrics")
                 before = _port_before(directory)
-            self.server = self._bind(exposition, before)
-            if self.server is not None:
+            # A name of its own: whoever leaves it to a parent takes the other away.
+            bound = self.server = self._bind(exposition, before)
+            if bound is not None:
                 if directory is not None:
-                    _note_port(directory, self.server.port)
-                self.server.run()
+                    _note_port(directory, bound.port)
+                bound.run()
         except OSError as error:
             say(f"metrics are not served: {error}")
 
