@@ -121,7 +121,7 @@ def test_what_is_not_plain_goes_to_python(
 
 @pytest.mark.parametrize("off", ["0", "false", "off", "no"])
 def test_switched_off_the_command_is_started_as_it_is(home: Home, off: str) -> None:
-    """Nothing is set, and no Python is started; what cannot be started is told by it."""
+    """Nothing is set, and Python only tells what cannot be started."""
     say = ("sh", "-c", "echo ${RESILIENCE_ACTIVE-unset} ${PYTHONPATH-unset}")
 
     assert "unset unset" == home.run(*say, RESILIENCE_ENABLED=off)
