@@ -11,7 +11,7 @@ from benchmarks.harness import figure
 from benchmarks.harness.report import machine
 from benchmarks.suites import SUITES
 
-_QUICK = ["calls", "crowds", "start-up", "growth", "memory", "exactness"]
+_QUICK = ["calls", "crowds", "start-up", "growth", "memory", "scrape", "exactness"]
 
 
 def main() -> int:

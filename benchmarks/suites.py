@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gc
-import os
+import importlib
+import itertools
+import random
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import databases
 from benchmarks.harness import instructions
+from benchmarks.harness.figure import CONTROL
 from benchmarks.harness.installed import installed
 from benchmarks.harness.interleave import (
     alternate,
@@ -26,6 +31,7 @@ from benchmarks.harness.statistics import BARE, BARE_AGAIN, WRAPT, sample
 from benchmarks.harness.workers import environment
 from benchmarks.stacks import STACKS, is_installed
 from benchmarks.targets import TARGETS
+from resilience_instrument.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +44,15 @@ _CALLED: Final = (
     "async httpx",
     "sqlite3",
 )
-_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback", "psycopg2")
+_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback")
+_DATABASES: Final = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+_COMPARED: Final[tuple[str, ...]] = (
+    BARE,
+    "agent",
+    "agent + spans",
+    "opentelemetry",
+    "opentelemetry + spans",
+)
 
 
 def stacks_for(target: str) -> list[str]:
@@ -57,8 +71,6 @@ def calls(*, full: bool) -> Iterator[Result]:
     if full:
         targets += _OVER_LOOPBACK
     for target in targets:
-        if target == "psycopg2" and "BENCHMARK_POSTGRESQL" not in os.environ:
-            continue
         rounds = 40 if full else 8
         stacks = stacks_for(target)
         samples = alternate(target, stacks, rounds, nanoseconds)
@@ -79,6 +91,25 @@ def counted(*, full: bool) -> Iterator[Result]:
             if full or stack in few
         }
         yield Result(target, "instructions a call", samples)
+
+
+def query(*, full: bool) -> Iterator[Result]:
+    """Measure what one `SELECT 1` takes, driver by driver, against real servers."""
+    rounds = 60 if full else 20
+    with databases.running():
+        for target in _DATABASES:
+            stacks = [s for s in stacks_for(target) if full or s in _COMPARED]
+            samples = alternate(target, stacks, rounds, nanoseconds)
+            yield Result(f"SELECT 1 by {target}", "ns a call", samples)
+        if not instructions.is_available():
+            return
+        for target in _DATABASES:
+            counts = {
+                stack: sample([instructions.per_call(target, stack, 100)])
+                for stack in _COMPARED
+                if stack in stacks_for(target)
+            }
+            yield Result(f"SELECT 1 by {target}", "instructions a call", counts)
 
 
 def crowds(*, full: bool) -> Iterator[Result]:
@@ -169,18 +200,61 @@ def _agent(services: int) -> Any:
     from resilience_instrument.config.load import from_environment  # noqa: PLC0415
 
     agent = Agent(from_environment({"RESILIENCE_METRICS_PORT": "0"}))
+    agent.clock = agent.runtime.clock = agent.registry._clock = _HeldClock()  # noqa: SLF001
     agent.registry._limit = services + 1  # noqa: SLF001
     agent.store._limit = services + 1  # noqa: SLF001
     return agent
+
+
+class _HeldClock(SystemClock):
+    """Time that passes by readings.
+
+    What a service does once a second would be done at nearly each of its calls where
+    ten thousand are called in turn, and hardly ever where there is one.
+    """
+
+    __slots__ = ()
+
+    monotonic = staticmethod(itertools.count(1000.0, 1e-7).__next__)
 
 
 def _nothing() -> None:
     """Do nothing."""
 
 
+class _Number:
+    """One number and as much beside it as the agent has beside each of its own."""
+
+    __slots__ = ("beside", "value")
+
+    def __init__(self) -> None:
+        self.value = 1000
+        self.beside = bytes(_BESIDE)
+
+
+def _touching() -> Callable[[], None]:
+    """Return the control: a function that adds to numbers that only it has.
+
+    They are about as many as the agent touches in a call, and spread as widely.
+    """
+    numbers = tuple(_Number() for _ in range(_TOUCHED))
+
+    def touch() -> None:
+        for number in numbers:
+            number.value += 1
+
+    return touch
+
+
+_TOUCHED: Final = 40
+_BESIDE: Final = 200
+
+
 def _round_trip(functions: list[Callable[[], Any]]) -> Callable[[], float]:
     """Return what takes nanoseconds a call over all of these functions."""
     turns = max(1, 20_000 // len(functions))
+    # As an app would call them: what comes next cannot be fetched in advance.
+    random.Random(0).shuffle(functions)
 
     def run() -> float:
         begun = time.process_time()
@@ -218,6 +292,9 @@ def growth(*, full: bool) -> Iterator[Result]:
             for function in functions:
                 function()
             contestants[f"{size} {what}"] = _round_trip(functions)
+            if what == "services":
+                control = [_touching() for _ in names]
+                contestants[f"{size}{CONTROL}"] = _round_trip(control)
         contestants[BARE_AGAIN] = contestants[BARE]
         gc.collect()
         gc.freeze()
@@ -238,26 +315,108 @@ def _open(agent: Any, count: int) -> None:
 
 
 def memory(*, full: bool) -> Iterator[Result]:
-    """Measure the memory of one more service with one endpoint."""
-    from benchmarks.room import around  # noqa: PLC0415
+    """Measure the memory of one more service with one endpoint, by requests.
+
+    As under the launcher the numbers lie in a file, whose bytes are added.
+    """
+    from resilience_instrument.integrations import _patch  # noqa: PLC0415
+    from resilience_instrument.integrations import requests as room  # noqa: PLC0415
+    from resilience_instrument.signals.ledger import Ledger  # noqa: PLC0415
 
     count = 10_000 if full else 2000
+    target = TARGETS["requests"]()
+    target.prepare()
     agent = _agent(count)
-    around(agent.runtime, _nothing, service="first")()
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    for index in range(count):
-        around(agent.runtime, _nothing, service=f"s{index}")()
-    gc.collect()
-    taken = (tracemalloc.get_traced_memory()[0] - before) / count
-    tracemalloc.stop()
+    done = _patch.apply(room.targets(agent.runtime))
+    with tempfile.NamedTemporaryFile() as file:
+        agent.store.settle(Ledger(file.name).allocate)
+        _visit(-1)
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0], _mapped(agent)
+        for index in range(count):
+            _visit(index)
+        gc.collect()
+        traced = (tracemalloc.get_traced_memory()[0] - before[0]) / count
+        mapped = (_mapped(agent) - before[1]) / count
+        tracemalloc.stop()
+    _patch.remove(done)
     assert len(agent.registry.known()) == count + 1
+    rows = {BARE: 1.0, "objects": traced, "mapped file": mapped}
+    rows["agent"] = traced + mapped
     yield Result(
         f"{count} services",
         "bytes each",
-        {BARE: sample([1.0]), "agent": sample([taken])},
+        {name: sample([value]) for name, value in rows.items()},
     )
+
+
+def _visit(index: int) -> None:
+    """Call one endpoint of a service the long way, then the short one."""
+    requests: Any = importlib.import_module("requests")
+    with requests.Session() as session:
+        for _ in range(2):
+            session.get(f"http://s{index}.example.test/orders/4711")
+
+
+def _mapped(agent: Any) -> int:
+    """Return how many bytes of its file the agent uses."""
+    return sum(
+        8 * (block.layout.counts + block.layout.sums + 3)
+        + len("".join(block.labels))
+        + 8
+        for block in agent.store.blocks()
+    )
+
+
+def scraped(*, full: bool) -> Iterator[Result]:
+    """Measure how long calls take while 10,000 series are scraped, and while not."""
+    from benchmarks.room import around  # noqa: PLC0415
+    from resilience_instrument.signals.exposition import Exposition  # noqa: PLC0415
+    from resilience_instrument.signals.gather import gather  # noqa: PLC0415
+
+    agent = _agent(1024)
+    call = around(agent.runtime, _nothing)
+    for index in range(100):
+        around(agent.runtime, _nothing, service=f"s{index}")()
+    exposition = Exposition(lambda: gather(agent.store, None))
+    text = exposition.render("")[0]
+    series = sum(not line.startswith(b"#") for line in text.splitlines())
+    assert series >= 10_000, series
+    scrapes = 20 if full else 5
+    alone = _delays(call, lambda: time.sleep(0.2), scrapes)
+    during = _delays(call, lambda: exposition.render(""), scrapes)
+    limit = sys.getswitchinterval() * 1e6
+    notes = [f"{series} series; one switch interval is {limit:,.0f} us"]
+    for name, found in (("alone", alone), ("scraped", during)):
+        worst = sorted(found)[int(len(found) * 0.999)]
+        notes.append(f"{name}: {len(found)} calls, p99.9 {worst:,.0f} us")
+    samples = {BARE: sample(alone), "during a scrape": sample(during)}
+    delay = samples["during a scrape"].median - samples[BARE].median
+    notes.append(f"the median call is delayed by {delay:,.1f} us")
+    yield Result("calls during a scrape", "us a call", samples, notes=notes)
+
+
+def _delays(
+    call: Callable[[], Any], scrape: Callable[[], object], times: int
+) -> list[float]:
+    """Return the microseconds that each call took while another thread scraped."""
+    over = threading.Event()
+
+    def scraper() -> None:
+        for _ in range(times):
+            scrape()
+        over.set()
+
+    thread = threading.Thread(target=scraper)
+    found = []
+    thread.start()
+    while not over.is_set():
+        begun = time.perf_counter()
+        call()
+        found.append((time.perf_counter() - begun) * 1e6)
+    thread.join()
+    return found
 
 
 def exactness(*, full: bool) -> Iterator[Result]:
@@ -314,12 +473,13 @@ def _in_threads(width: int, each: int, function: Callable[[], Any]) -> None:
 
 def _successes(agent: Any) -> int:
     from resilience_instrument.signals import catalog  # noqa: PLC0415
+    from resilience_instrument.signals.gather import gather  # noqa: PLC0415
     from resilience_instrument.signals.layout import LAYOUTS  # noqa: PLC0415
 
     cell = LAYOUTS[catalog.API_REQUEST.scope].at(catalog.API_REQUEST, "success")
     return sum(
         block.counts[cell]
-        for block in agent.store.blocks()
+        for block in gather(agent.store, None).blocks
         if block.layout.scope == catalog.API_REQUEST.scope
     )
 
@@ -330,6 +490,8 @@ SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {
     "start-up": start_up,
     "growth": growth,
     "memory": memory,
+    "scrape": scraped,
     "exactness": exactness,
+    "databases": query,
     "instructions": counted,
 }

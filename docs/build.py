@@ -94,9 +94,13 @@ It is used when somebody names it: `resilience-instrument --config FILE ...`, or
 directory in which the command starts is used, if it is there.
 
 - `resilience check FILE` says all that is wrong with it, and exits 1 if there is
-  anything.
+  anything. Notes are about what can be used and is seldom meant: a read timeout out of
+  the usual range of its use, no pause before a retry, a fallback for a database.
 - `resilience show URL` says what holds for a URL or a DSN, and where each value comes
   from.
+- `resilience doctor` says what would be governed in an environment, with the same
+  notes and the services that have no fallback; `resilience doctor PROGRAM` why a
+  program would not be.
 - `resilience schema` prints its JSON Schema, for editors.
 
 An app whose file or variables cannot be used runs ungoverned; one line on stderr says

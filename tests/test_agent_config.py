@@ -10,9 +10,10 @@ import pytest
 
 from resilience_instrument import _agent
 from resilience_instrument._agent import Agent
+from resilience_instrument.call import Call
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.config.match import Destination
-from resilience_instrument.signals import catalog
+from resilience_instrument.signals import catalog, standing
 from resilience_instrument.signals.spans import SpanObserver
 
 if TYPE_CHECKING:
@@ -79,6 +80,42 @@ def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) ->
     assert "observe" == agent.registry.settings.mode
     assert "observe" == mode(agent)
     assert {"applied": 1, "refused": 0} == reloads(agent)
+
+
+def timeouts(agent: Agent, service: str) -> tuple[float | None, ...]:
+    """Return connect, read and total timeout as they are stated."""
+    block = agent.store.service(service)
+    now = agent.clock.monotonic()
+    stated = standing.read(service, block.counts, block.sums, now)
+    assert stated is not None
+    return tuple(stated.timeouts[kind] for kind in ("connect", "read", "total"))
+
+
+def test_a_changed_file_states_the_timeouts_anew(
+    start: Callable[[str], Agent],
+) -> None:
+    """Of every service that is known, whoever calls next; also where it has a name."""
+    named = '[services.shop]\nmatch = "shop.internal"\ntimeout.connect = '
+    agent = start(f"[defaults]\ntimeout.read = 1\n{named}0.5\n")
+    shop = Destination("http", "shop.internal")
+    for to in (TO, shop):
+        policies = agent.registry.policies("pay", to=to)
+        call = Call(
+            library="requests",
+            service=policies.service,
+            endpoint="/",
+            operation="GET",
+            repeatable=True,
+        )
+        agent.metrics.call_started(call)
+    assert (3.0, 1.0) == timeouts(agent, "pay")[:2]
+    assert (0.5, 1.0) == timeouts(agent, "shop")[:2]
+
+    write(f"[defaults]\ntimeout.read = 2\n{named}0.7\n")
+    read(agent)
+
+    assert (3.0, 2.0) == timeouts(agent, "pay")[:2]
+    assert (0.7, 2.0) == timeouts(agent, "shop")[:2]
 
 
 def test_a_bad_change_is_said_and_counted(

@@ -66,7 +66,7 @@ def run(
         env={**clean, "RESILIENCE_METRICS_PORT": "0", **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -137,3 +137,91 @@ def test_an_observed_app_runs_as_a_plain_one(tmp_path: Path, server: Server) -> 
 
     assert ("503 down None\n", "", 0) == (done.stdout, done.stderr, done.returncode)
     assert 1 == len(server.hits("/x"))
+
+
+IN_FLIGHT = '''
+import asyncio, os, resource, httpx
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+CHANGES = 50
+FILE = """
+[defaults]
+timeout = {{ read = 300, total = 300, pool = 300 }}
+breaker = {{ open_for = 600, open_max = 600, consecutive = 1 }}
+[services.pay]
+match = "127.0.0.1:{pay}"
+fallback.static.body = "{version}"
+"""
+BAD = ["", "[services", "[services.pay]\\nmatch = 3\\n"]
+
+def write(text):
+    with open("new", "w") as new:
+        new.write(text)
+    os.replace("new", "r.toml")
+
+async def main():
+    over = asyncio.Event()
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        await over.wait()
+        writer.write(b"HTTP/1.0 500 X\\r\\nContent-Length: 0\\r\\n\\r\\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=2000)
+    pay = server.sockets[0].getsockname()[1]
+    write(FILE.format(pay=pay, version=0))
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=None) as client:
+
+        async def one(version):
+            return version, (await client.get(f"http://127.0.0.1:{pay}/")).text
+
+        async def down():
+            try:
+                await client.get("http://127.0.0.1:1/")
+            except httpx.ConnectError as error:
+                return type(error).__name__
+
+        await asyncio.sleep(1.1)
+        print([await down(), await down()])
+        calls, version = [], 0
+        for number in range(1, CHANGES + 1):
+            if number % 3 == 0:
+                write(BAD[number // 3 % 3])
+            else:
+                version = number
+                write(FILE.format(pay=pay, version=version))
+            await asyncio.sleep(1.1)
+            calls += [asyncio.create_task(one(version)) for _ in range(2000 // CHANGES)]
+            await asyncio.sleep(0)
+        over.set()
+        answers = await asyncio.gather(*calls)
+        print(len(answers), all(str(begun) == said for begun, said in answers))
+        print(await down())
+    server.close()
+
+asyncio.run(main())
+'''
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_two_thousand_calls_are_under_way_while_the_file_changes(
+    tmp_path: Path,
+) -> None:
+    """Every third file is bad; each call ends by what held when it began."""
+    (tmp_path / "r.toml").write_text("[defaults]\n", encoding="utf-8")
+
+    done = run(tmp_path, IN_FLIGHT, "", "--config", "r.toml")
+
+    opened = "['ConnectError', 'CircuitBreakerOpenError']"
+    assert f"{opened}\n2000 True\nCircuitBreakerOpenError\n" == done.stdout
+    refused = [line for line in done.stderr.splitlines() if "is not used" in line]
+    assert (16, 16, 0) == (
+        len(refused),
+        len(done.stderr.splitlines()),
+        done.returncode,
+    )

@@ -25,14 +25,15 @@ from fakes import (
     times_out,
     works,
 )
-from resilience_instrument import engine
+from resilience_instrument import CircuitBreakerOpenError, engine
 from resilience_instrument.engine import run_sync
 from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.registry import ServicePolicies
 from resilience_instrument.signals.fanout import Fanout
+from resilience_instrument.signals.gather import gather
 from resilience_instrument.signals.metrics import MetricsObserver, PlainTally
-from resilience_instrument.signals.store import Store
+from resilience_instrument.signals.store import ENDPOINT, Store
 from resilience_instrument.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -159,13 +160,10 @@ class Service:
 
     @property
     def counted(self) -> dict[Any, Any]:
-        """Everything that was counted."""
+        """Everything that was counted, as a scrape shows it."""
         return {
-            (block.layout.scope, block.labels): (
-                list(block.counts),
-                [round(total, 6) for total in block.sums],
-            )
-            for block in self.store.blocks()
+            (block.layout.scope, block.labels): (list(block.counts), list(block.sums))
+            for block in gather(self.store, None).blocks
         }
 
 
@@ -277,10 +275,34 @@ def test_no_short_way_where_another_policy_asks(policy: str) -> None:
     assert NO_WAY == _lane(service).enter(service.clock.now)
 
 
-def _lane(service: Service) -> Lane:
+def _lane(service: Service, look: Callable[[float], None] | None = None) -> Lane:
     call = a_call()
     observer = service.metrics
-    return Lane(call, service.policies, observer.tally(call), observer)
+    return Lane(call, service.policies, observer.tally(call), observer, look)
+
+
+def test_whoever_watches_the_file_is_told_the_time_of_each_call() -> None:
+    """A changed configuration must be found on the short way too."""
+    service = Service(_DEFAULTS, short=True)
+    told: list[float] = []
+    lane = _lane(service, told.append)
+
+    for now in (5.0, 6.0):
+        lane.enter(now)
+
+    assert [5.0, 6.0] == told
+
+
+def test_a_resumed_call_is_refused_as_its_library_refuses() -> None:
+    """In all but its first attempt it is what it stands for."""
+    service = Service(_DEFAULTS, short=True)
+    error = CircuitBreakerOpenError("open")
+    io = Script(service.clock)
+
+    resumed = ResumedIo(io, Begun(0, 0.0, Returned("x")))
+
+    assert str(io.reject(error)) == str(resumed.reject(error))
+    assert type(io.reject(error)) is type(resumed.reject(error))
 
 
 def test_a_failed_attempt_is_not_kept_alive() -> None:
@@ -364,6 +386,6 @@ def test_threads_lose_no_count_where_a_careless_counter_does() -> None:
     finally:
         sys.setswitchinterval(interval)
 
-    counts = service.store.endpoint("payment-api", "/orders/{id}").counts
+    counts, _ = service.counted[ENDPOINT, ("payment-api", "/orders/{id}")]
     assert {0, 40_000} == set(counts)
     assert 40_000 > careless[0]

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from benchmarks.harness.report import Result
 
+CONTROL: Final = " controls"
+"""How the rows end that say what the same growth costs without the agent."""
+
 _WIDTH: Final = 220
 _HEIGHT: Final = 150
 _LEFT: Final = 40
@@ -34,24 +37,48 @@ def draw(results: Sequence[Result]) -> str:
 
 def _panel(result: Result, left: int) -> Iterable[str]:
     sizes = [name for name in result.samples if name not in {BARE, BARE_AGAIN}]
-    values = [result.samples[name].least for name in sizes]
-    ratios = [value / values[0] for value in values]
-    bottom = _TOP + _HEIGHT
+    ours = [name for name in sizes if not name.endswith(CONTROL)]
+    control = [name for name in sizes if name.endswith(CONTROL)]
+    ratios = _ratios(result, ours)
+    top = 2.0 if max(ratios) <= 2.0 else 4.0
     yield f'<text x="{left}" y="{_TOP - 14}" font-weight="bold">{result.name}</text>'
-    for mark in (0.0, 0.5, 1.0, 1.5):
-        y = bottom - mark / 2 * _HEIGHT
+    for part in range(4):
+        y = _height(part / 4 * top, top)
+        mark = f"{part / 4 * top:.1f}"
         yield f'<path d="M{left} {y:.0f}h{_WIDTH}" stroke="#ddd"/>'
         yield f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{mark}</text>'
-    step = _WIDTH / len(sizes)
-    points = [
-        (left + step * (index + 0.5), bottom - min(ratio, 2.0) / 2 * _HEIGHT)
-        for index, ratio in enumerate(ratios)
-    ]
-    path = " L".join(f"{x:.0f} {y:.0f}" for x, y in points)
-    yield f'<path d="M{path}" fill="none" stroke="#0a6" stroke-width="2"/>'
-    for (x, y), name, ratio in zip(points, sizes, ratios, strict=True):
-        size = name.split()[0]
-        yield f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="#0a6"/>'
+    if control:
+        yield from _line(_ratios(result, control), left, top, "#999")
+        label = '<text fill="#999" text-anchor="end"'
+        yield f'{label} x="{left + _WIDTH}" y="{_TOP - 14}">grey: the control</text>'
+    yield from _line(ratios, left, top, "#0a6")
+    for x, name, ratio in zip(_places(left, ours), ours, ratios, strict=True):
+        y, size = _height(ratio, top), name.split()[0]
         middle = f'<text x="{x:.0f}" text-anchor="middle"'
         yield f'{middle} y="{y - 8:.0f}">{ratio:.2f}</text>'
-        yield f'{middle} y="{bottom + 16}">{size}</text>'
+        yield f'{middle} y="{_TOP + _HEIGHT + 16}">{size}</text>'
+
+
+def _ratios(result: Result, names: Sequence[str]) -> list[float]:
+    values = [result.samples[name].least for name in names]
+    return [value / values[0] for value in values]
+
+
+def _places(left: int, points: Sequence[object]) -> list[float]:
+    step = _WIDTH / len(points)
+    return [left + step * (index + 0.5) for index in range(len(points))]
+
+
+def _height(ratio: float, top: float) -> float:
+    return _TOP + _HEIGHT - min(ratio, top) / top * _HEIGHT
+
+
+def _line(ratios: Sequence[float], left: int, top: float, colour: str) -> Iterable[str]:
+    points = [
+        (x, _height(ratio, top))
+        for x, ratio in zip(_places(left, ratios), ratios, strict=True)
+    ]
+    path = " L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    for x, y in points:
+        yield f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="{colour}"/>'

@@ -102,6 +102,10 @@ class Agent:
         self.registry.adopt(settings)
         self._state_mode(settings)
         self.metrics.config_reloaded("applied")
+        for policies in self.registry.known():
+            if self.registry.newest(policies).timeout != policies.settings.timeout:
+                # Else they would be stated when something happens to a call.
+                self.metrics.restate(policies.service)
 
     def _refuse(self, error: Exception) -> None:
         """Go on as before: the changed file cannot be used."""
@@ -165,6 +169,9 @@ class Agent:
             _patch.is_ours(found)
             and isinstance(_patch.original_of(found), wrapt.FunctionWrapper)
             for target in self._targets.get(library, ())
+            # Those of databases wrap a connect to get hold of the connection, and
+            # trace its statements from around it.
+            if target.name != "connect"
             for found in [vars(target.owner).get(target.name)]
         )
 
@@ -177,7 +184,7 @@ class Agent:
         states = [policies.breaker.state(now) for policies in routes]
         worst = states.index(max(states, key=_BADNESS.__getitem__))
         ratio = min(policies.budget.ratio_left(now) for policies in routes)
-        settings = routes[0].settings
+        settings = self.registry.newest(routes[0])
         retry = settings.retry
         timeouts = {k: getattr(settings.timeout, k) for k in catalog.TIMEOUT_KINDS}
         # What was taken is forgotten after a window; where nothing may ever be

@@ -81,6 +81,7 @@ class ServicePolicies:
         "service",
         "settings",
         "throttle",
+        "to",
         "used",
         "views",
     )
@@ -92,6 +93,8 @@ class ServicePolicies:
         self.used = clock.monotonic()
         self.plan: Plan | None = None
         """The plan that the settings come from."""
+        self.to: Destination | None = None
+        """Where its first call went, None where there is no plan."""
         self.views: dict[tuple[int, str], ServicePolicies] = {}
         """The same service by other settings of the same plan."""
         self.memory: Memory[Any] = Memory()
@@ -289,9 +292,12 @@ class Registry:
         if whole is None:
             return self._state(service, route, settings or self.settings, None)
         plan = whole.plan
-        match = plan.find(to or self._destination(service), upload=upload)
+        to = to or self._destination(service)
+        match = plan.find(to, upload=upload)
         service = match.service or service
         found = self._state(service, route, match.settings, plan)
+        if found.to is None:
+            found.to = to
         if found.plan is not plan:
             found = self._renewed(found, (service, route), match.settings, plan)
         found.used = now
@@ -299,14 +305,22 @@ class Registry:
             return found
         return self._view(found, match.own, library, whole)
 
+    def newest(self, policies: ServicePolicies) -> ServiceSettings:
+        """Return what will govern a service from its next call on."""
+        whole, to = self._whole, policies.to
+        if whole is None or to is None or policies.plan is whole.plan:
+            return policies.settings
+        return whole.plan.find(to).settings
+
     def is_upload(self, headers: Mapping[str, str]) -> bool:
         """Tell whether a request with these headers sends a large body."""
         whole = self._whole
         if whole is None:
             return False
-        length = headers.get("Content-Length", "")
+        length = _text(headers.get("Content-Length", ""))
         size = int(length) if length.isdecimal() else None
-        return whole.plan.rules.is_upload(size, headers.get("Content-Type", ""))
+        kind = _text(headers.get("Content-Type", ""))
+        return whole.plan.rules.is_upload(size, kind)
 
     def _state(
         self,
@@ -475,3 +489,8 @@ def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
     if "fallback" in policies:
         settings = replace(settings, fallback=None)
     return settings
+
+
+def _text(value: str | bytes) -> str:
+    """Return a header as text; an app may give bytes."""
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -258,32 +258,37 @@ RECYCLES = """\
 import os, sys
 import requests
 requests.get(sys.argv[1])
-most = 0
-for _ in range(300):
+most = largest = 0
+for _ in range(int(sys.argv[3])):
     pid = os.fork()
     if not pid:
         requests.get(sys.argv[1])
         os._exit(0)
     os.waitpid(pid, 0)
-    most = max(most, sum(len(files) for _, _, files in os.walk(sys.argv[2])))
-print(most, flush=True)
+    (home,) = (each for each in os.scandir(sys.argv[2]) if each.is_dir())
+    files = [os.stat(each).st_size for each in os.scandir(home)]
+    most, largest = max(most, len(files)), max(largest, sum(files))
+print(most, largest, flush=True)
 import time; time.sleep(60)
 """
 
 
+@pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.long)])
 def test_47_recycled_processes_leave_no_files_also_when_nobody_asks(
-    tmp_path: Path, service: Service, port: int
+    tmp_path: Path, service: Service, port: int, number: int
 ) -> None:
-    """Three hundred come and go before the first scrape, and all of them are in it."""
+    """As many come and go before the first scrape, and all of them are in it."""
     env = bare(RESILIENCE_METRICS_PORT=str(port), RESILIENCE_RUN_DIR=str(tmp_path))
-    command = ("python", "-c", RECYCLES, service.url, str(tmp_path))
+    command = ("python", "-c", RECYCLES, service.url, str(tmp_path), str(number))
     with running(*command, log=tmp_path / "log", env=env) as app:
-        most = int(wait_until(app.said_something, "the forks"))
+        said = wait_until(app.said_something, "the forks")
+        most, largest = map(int, said.split())
         shown = scrape(port)
         left = [path.name for path in tmp_path.glob("*/*.cells")]
 
-    assert 301 == shown.value(TOTAL)
+    assert number + 1 == shown.value(TOTAL)
     assert most < 64
+    assert largest < 4 << 20
     assert 1 == len(left)
 
 

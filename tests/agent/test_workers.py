@@ -456,6 +456,10 @@ def call(url):
     governed = is_ours(vars(requests.Session)["send"])
     return governed, requests.get(url).status_code
 
+def connected(connect):
+    connect(":memory:").close()
+    return is_ours(connect)
+
 if __name__ == "__main__":
     url = sys.argv[2]
     context = multiprocessing.get_context(sys.argv[1])
@@ -464,7 +468,9 @@ if __name__ == "__main__":
         print(sorted(set(pool.map(call, [url] * 6))))
         print({r.status_code for r in pool.map(requests.get, [url] * 3)})
         session = pickle.loads(pickle.dumps(requests.Session().send))
-        pickle.loads(pickle.dumps(sqlite3.connect))
+        print(is_ours(pickle.loads(pickle.dumps(sqlite3.connect))))
+        for connection in pool.map(connected, [sqlite3.connect] * 2):
+            print(connection)
         import http.client
         metrics = http.client.HTTPConnection("127.0.0.1", int(sys.argv[3]))
         metrics.request("GET", "/metrics")
@@ -486,7 +492,8 @@ def test_25_pools_are_governed_however_they_start(
         "python", tmp_path / "mp.py", method, service.url, str(port), env=env
     )
 
-    assert (0, "[(True, 200)]\n{200}\n10.0\n", "") == done
+    pickled = "True\nTrue\nTrue\n"
+    assert (0, f"[(True, 200)]\n{{200}}\n{pickled}12.0\n", "") == done
 
 
 # -- 26: fork storm ------------------------------------------------------------

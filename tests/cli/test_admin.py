@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilience_instrument import activation
+from resilience_instrument.bootstrap import diagnosis
 from resilience_instrument.cli import admin, doctor, terminal
 from resilience_instrument.config import schema
 from resilience_instrument.integrations.catalog import LIBRARIES
@@ -91,6 +91,7 @@ def test_without_a_file_the_environment_is_checked(
                 "message": 'use "enforce" or "observe"',
             }
         ],
+        "notes": [],
     } == said
 
 
@@ -230,6 +231,25 @@ def test_the_doctor_lists_libraries_and_port(
     assert "configuration: environment variables only\n" in said
 
 
+def test_the_doctor_says_what_holds_by_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeouts, what is tried again and what is not."""
+    by_default = lines_of(capsys)
+    monkeypatch.setenv("RESILIENCE_TIMEOUT_TOTAL", "off")
+    monkeypatch.setenv("RESILIENCE_RETRY_ON_STATUSES", "503")
+    changed = lines_of(capsys)
+
+    limits = "where the app gives none: connect 3 s, read 10 s, total"
+    methods = "DELETE, GET, HEAD, OPTIONS, PUT, TRACE and calls with an idempotency key"
+    ending = "and failures of the connection, up to 3 attempts"
+    usual = "408, 425, 429, 502, 503, 504"
+    assert ("timeouts", f"{limits} 30 s", "good") in by_default
+    assert ("timeouts", f"{limits} no limit", "good") in changed
+    assert ("retries", f"{methods}, after {usual} {ending}", "good") in by_default
+    assert ("retries", f"{methods}, after 503 {ending}", "good") in changed
+
+
 def test_the_doctor_sees_what_is_switched_off(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,30 +293,28 @@ def test_the_doctor_says_why_nothing_is_governed(
 ) -> None:
     """Switched off, or asked for by another environment."""
     monkeypatch.setenv("RESILIENCE_ENABLED", "0")
-    off = ("activation", "switched off by RESILIENCE_ENABLED", "bad")
-    assert off in lines_of(capsys)
+    off = "inactive here: RESILIENCE_ENABLED switches it off"
+    assert ("activation", off, "bad") in lines_of(capsys)
     monkeypatch.setenv("RESILIENCE_ENABLED", "1")
     monkeypatch.setenv("RESILIENCE_ACTIVE", "1")
     monkeypatch.setenv("RESILIENCE_PREFIX", "/opt/other")
 
-    said = "asked for by /opt/other, which is another environment: inactive here"
-    assert ("activation", said, "bad") in lines_of(capsys)
+    said = f"the agent is installed in /opt/other, this runs in {sys.prefix}"
+    assert ("activation", f"inactive here: {said}", "bad") in lines_of(capsys)
 
 
 def test_the_doctor_says_what_the_carrier_reaches(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the `.pth` file some interpreters are not reached."""
-    package = tmp_path / "site" / "resilience_instrument"
-    monkeypatch.setattr(activation, "__file__", str(package / "activation.py"))
+    monkeypatch.setattr(diagnosis, "has_start_up_file", lambda: False)
     lines = lines_of(capsys)
     assert ("activation", "through PYTHONPATH", "good") in lines
     lost = (
         "resilience_instrument.pth is not installed: python -I and -E are not reached"
     )
     assert ("activation", lost, "note") in lines
-    package.mkdir(parents=True)
-    (tmp_path / "site" / "resilience_instrument.pth").touch()
+    monkeypatch.setattr(diagnosis, "has_start_up_file", lambda: True)
 
     through = "through PYTHONPATH and resilience_instrument.pth"
     assert ("activation", through, "good") in lines_of(capsys)
@@ -338,6 +356,88 @@ def test_the_doctor_tells_what_stands_beside_it(
     monkeypatch.setattr(doctor, "NEIGHBOURS", {"pytest": "it retries", "none-such": ""})
 
     assert ("beside it", f"pytest {version}: it retries", "note") in lines_of(capsys)
+
+
+def test_the_doctor_looks_at_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its path or as a command: why it would not be governed."""
+    Path("app").write_text("#!/usr/bin/env -S python3 -S\n", encoding="utf-8")
+    Path("frozen").write_bytes(b"MEI\014\013\012\013\016")
+
+    assert 0 == admin.main(["doctor", sys.executable])
+    assert f"{sys.executable}: would be governed\n" in capsys.readouterr().out
+    assert 1 == admin.main(["doctor", "./frozen"])
+    assert "frozen by PyInstaller" in capsys.readouterr().out
+    assert 1 == admin.main(["doctor", "./app"])
+    assert "its first line has -S" in capsys.readouterr().out
+    assert 1 == admin.main(["doctor", "no-such-command"])
+    assert "would not be governed: it cannot be read" in capsys.readouterr().out
+
+
+UNUSUAL = """\
+[defaults]
+timeout.read = 60
+
+[services.pay]
+match = "https://pay.example.com"
+timeout = { connect = 0.1, total = "off" }
+retry.jitter = "fixed"
+
+[services.shop]
+match = "http://shop.internal"
+fallback.static = {}
+
+[services.orders-db]
+match = "postgresql://db/orders"
+fallback.static = {}
+"""
+
+
+STARTS = [
+    "r.toml:2: timeout.read = 60: 3 to 30 are usual:",
+    'r.toml:6: timeout.total = "off": a service that falls silent',
+    "r.toml:6: timeout.connect = 0.1: 1 to 10 are usual:",
+    'r.toml:7: retry.jitter = "fixed": callers that failed together',
+    "r.toml:15: services.orders-db.fallback: databases have no fallback",
+    "no fallback: pay (their calls end in an error)",
+]
+
+
+def test_the_doctor_gives_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About what is allowed and seldom meant; nothing is bad about it."""
+    Path("r.toml").write_text(UNUSUAL, encoding="utf-8")
+    monkeypatch.setenv("RESILIENCE_CONFIG", "r.toml")
+    monkeypatch.setattr(diagnosis, "has_start_up_file", lambda: True)
+
+    said = [text for topic, text, _ in lines_of(capsys) if topic == "advice"]
+
+    assert STARTS == [
+        text[: len(start)] for text, start in zip(said, STARTS, strict=True)
+    ]
+
+
+def test_a_check_has_notes_that_are_no_findings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The file can be used: exit code 0."""
+    Path("r.toml").write_text(UNUSUAL, encoding="utf-8")
+
+    assert 0 == admin.main(["check", "r.toml"])
+
+    *notes, last = capsys.readouterr().out.splitlines()
+    assert 5 == len(notes)
+    assert all(note.startswith("note: r.toml:") for note in notes)
+    assert "r.toml: good" == last
+    assert 0 == admin.main(["check", "--json", "r.toml"])
+    said = json.loads(capsys.readouterr().out)
+    assert ([], 5) == (said["findings"], len(said["notes"]))
+
+
+def test_what_cannot_be_printed_for_a_machine_is_a_mistake_of_ours() -> None:
+    """It is not printed as something else."""
+    with pytest.raises(TypeError, match="object cannot be printed"):
+        terminal.print_json({"a": object()})
 
 
 # -- the command ------------------------------------------------------------
@@ -392,7 +492,7 @@ def test_bad_news_is_red_on_a_terminal(
 
     assert 1 == admin.main(["doctor"])
 
-    assert "\033[31mactivation: switched off" in capsys.readouterr().out
+    assert "\033[31mactivation: inactive here" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -401,6 +401,19 @@ def test_a_fallback_is_read_whole(tmp_path: Any) -> None:
     assert plan.settings(None, "internal-api").fallback is None
 
 
+def test_an_answer_that_is_too_long_is_refused(tmp_path: Any) -> None:
+    """It would lie in the memory of every process."""
+    (tmp_path / "body.json").write_bytes(b"x" * 1_048_577)
+    text = '[defaults]\nfallback.static.file = "body.json"\n'
+    plan = Plan(read_environment({})[0], parse(text, str(tmp_path / "r.toml")))
+
+    (finding,) = plan.check()
+
+    assert "is longer than 1048576 bytes" == finding.message
+    (tmp_path / "body.json").write_bytes(b"x" * 1_048_576)
+    assert [] == plan.check()
+
+
 def test_a_contradiction_of_a_profiles_section_is_found() -> None:
     """Somebody wrote it, whoever gets it."""
     document = parse(

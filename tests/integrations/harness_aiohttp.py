@@ -44,6 +44,9 @@ class Aiohttp:
                 aiohttp.ClientSession() as session,
                 session.request(wish.method, wish.url, ssl=verify, **options) as answer,
             ):
+                if wish.stream:
+                    pieces = [piece async for piece in answer.content.iter_any()]
+                    return Answer(answer.status, b"".join(pieces))
                 return Answer(answer.status, await answer.read())
         except Exception as error:
             return Answer(error=error)

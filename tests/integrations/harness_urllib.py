@@ -30,6 +30,8 @@ class UrllibRequest:
         options["context"] = None if context is True else context
         try:
             with urllib.request.urlopen(request, **options) as response:
+                if wish.stream:
+                    return Answer(response.status, b"".join(response))
                 return Answer(response.status, response.read())
         except urllib.error.HTTPError as answer:
             with answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -451,3 +452,29 @@ def test_aioresponses() -> None:
         seen = mock.requests or {}
         assert 1 == sum(len(calls) for calls in seen.values())
     assert [] == governed.told.events
+
+
+def test_failed_responses_die_with_their_call(govern: Govern, server: Server) -> None:
+    """Neither a cycle nor the connection that stays open keeps one of three alive."""
+    govern()
+    server.script("/x", Status(503))
+
+    def alive() -> list[Any]:
+        kinds = (aiohttp.ClientResponse, aiohttp.ClientRequest)
+        return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+
+    async def story() -> list[Any]:
+        async with aiohttp.ClientSession() as session:
+            gc.collect()
+            gc.disable()
+            try:
+                before = {id(each) for each in alive()}
+                async with session.get(server.url("/x")) as answer:
+                    assert 503 == answer.status
+                del answer
+                return [type(each) for each in alive() if id(each) not in before]
+            finally:
+                gc.enable()
+
+    assert [] == asyncio.run(story())
+    assert 3 == len(server.hits("/x"))

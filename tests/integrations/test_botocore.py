@@ -1140,7 +1140,7 @@ def test_an_observer_that_fails_again_is_reported_once(
 def test_a_version_without_timeouts_of_requests_has_those_of_its_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before 1.44 there is nothing else to hold on to."""
+    """An older one gives nothing else to hold on to."""
     monkeypatch.delattr(botocore.httpsession.URLLib3Session, "_get_request_timeout")
     runtime: Any = None
 

@@ -8,12 +8,12 @@ import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
 
 from integrations.harness import Wish
 from loopback import Close, Delay, Server, Status, closed_port
 from resilience_instrument.integrations import _fallback
 from resilience_instrument.integrations._fallback import Answer, answer_of, key_of
+from resilience_instrument.port import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,17 +25,11 @@ if TYPE_CHECKING:
     Govern = Callable[[str], Governed]
 
 
-WITHOUT = ("aiohttp", "urllib3", "urllib.request")
-"""Libraries whose calls have no fallback yet, as the page says."""
-
-
 @pytest.fixture
 def falls_back(
-    govern: Callable[..., Governed], harness: Harness, tmp_path: Path
+    govern: Callable[..., Governed], tmp_path: Path
 ) -> Callable[..., Governed]:
     """Govern with a `fallback` table."""
-    if harness.library in WITHOUT:
-        pytest.skip("it has no fallback")
 
     def governed(fallback: str, **settings: str) -> Governed:
         file = tmp_path / "r.toml"
@@ -352,47 +346,7 @@ def test_a_coroutine_function_stands_in_for_async_calls(
 
     waits = tried(governed) == [("call", "success")]
     assert (b"waited" if waits else b"") == answer.body
-    assert waits == (type(harness).__name__ == "AsyncHttpx")
-
-
-def test_a_library_without_a_fallback_goes_without(
-    harness: Harness, govern: Callable[..., Governed], server: Server, tmp_path: Path
-) -> None:
-    """Its calls end as they do."""
-    if harness.library not in WITHOUT:
-        pytest.skip("it has one")
-    file = tmp_path / "r.toml"
-    file.write_text("[defaults.fallback.static]\n", encoding="utf-8")
-    governed = govern(CONFIG=str(file))
-    server.script("/x", Status(500, body=b"own"))
-
-    answer = harness.send(Wish(server.url("/x")))
-
-    assert (500, b"own") == (answer.status, answer.body)
-    assert [] == tried(governed)
-
-
-def test_the_app_can_see_it(
-    falls_back: Govern, harness: Harness, server: Server
-) -> None:
-    """By a header of the response, which else looks like any."""
-    if harness.library != "requests":
-        pytest.skip("one library's response is looked at")
-    falls_back('{ cache = {}, static = { body = "none" } }')
-    server.script("/x", Status(503), Status(200, body=b"good"), Status(503))
-    url = server.url("/x")
-
-    with requests.Session() as session:
-        seen = [
-            (answer.headers.get("Resilience-Fallback"), answer.text, answer.ok)
-            for answer in (session.get(url) for _ in range(3))
-        ]
-
-    assert [
-        ("static", "none", True),
-        (None, "good", True),
-        ("cache", "good", True),
-    ] == seen
+    assert waits == harness.traits.awaits
 
 
 def test_a_key_makes_a_post_repeatable(
@@ -431,6 +385,22 @@ def test_a_key_makes_a_post_repeatable(
 def test_a_function_may_give_several_things(given: object, answer: Answer) -> None:
     """A body, data, or the whole answer."""
     assert answer == answer_of(given)
+
+
+def test_whatever_can_only_be_awaited_is_no_answer_for_a_sync_client(
+    functions: Any,
+) -> None:
+    """Also if it is no coroutine, which would have to be closed."""
+
+    class Later:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    functions.later = lambda _: Later()
+    failed: Any = None
+
+    with pytest.raises(TypeError, match="the client is none"):
+        run_sync(_fallback.called("shop_fallbacks:later", failed, waits=False))
 
 
 def test_what_is_no_answer_is_refused() -> None:

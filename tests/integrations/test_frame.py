@@ -23,16 +23,16 @@ def app_deadline() -> Iterator[float]:
 
 def test_the_first_hop_sets_the_deadline_of_all() -> None:
     """A redirect does not start the clock anew."""
-    frame = Frame(None, stream=False)
+    frame = Frame.within(None, stream=False)
 
     assert [10.0, 10.0] == [settle(frame, 10.0), settle(frame, 20.0)]
 
 
 def test_a_frame_inside_inherits_the_deadline() -> None:
     """And may only shorten it for itself."""
-    outer = Frame(None, stream=False)
+    outer = Frame.within(None, stream=False)
     settle(outer, 10.0)
-    inner = Frame(outer, stream=True)
+    inner = Frame.within(outer, stream=True)
 
     assert 5.0 == settle(inner, 5.0)
     assert 10.0 == outer.deadline
@@ -45,5 +45,5 @@ def test_without_a_frame_the_hop_stands_alone() -> None:
 
 def test_a_deadline_of_the_app_holds_for_the_frame(app_deadline: float) -> None:
     """Whichever is nearer."""
-    assert app_deadline == settle(Frame(None, stream=False), 60.0)
+    assert app_deadline == settle(Frame.within(None, stream=False), 60.0)
     assert 40.0 == settle(None, 40.0)

@@ -151,6 +151,52 @@ def test_what_somebody_else_wrapped_meanwhile_is_left_alone() -> None:
     Library.send = original  # type: ignore[method-assign]
 
 
+class Wrapped:
+    """A class whose method somebody else has wrapped already."""
+
+    name = "wrapped"
+
+    @wrapt.decorator  # type: ignore[untyped-decorator, unused-ignore]
+    def _plainly(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:  # noqa: N805
+        return wrapped(*args, **kwargs)
+
+    @_plainly
+    def send(self, text: str) -> str:
+        """Send `text`."""
+        return f"{self.name} {text}"
+
+
+@pytest.fixture
+def twice() -> Any:
+    """The method wrapped once more, by a wrapper of wrapt's."""
+    done = _patch.apply([Target(Wrapped, "send", shout)])
+    yield vars(Wrapped)["send"]
+    _patch.remove(done)
+
+
+def test_a_wrapper_around_a_wrapper_pickles_and_copies(twice: Any) -> None:
+    """It is no plain function, and still found by its name."""
+    assert twice is copy.copy(twice)
+    assert twice is copy.deepcopy(twice)
+    assert "WRAPPED X" == pickle.loads(pickle.dumps(twice))(Wrapped(), "x")
+
+
+@pytest.mark.usefixtures("twice")
+def test_a_bound_wrapper_pickles_and_copies_with_its_object() -> None:
+    """As a bound method does."""
+    one = Wrapped()
+    holder: dict[str, Any] = {"one": one, "send": one.send, "function": Wrapped.send}
+
+    copied = copy.deepcopy(holder)
+    copied["one"].name = "changed"
+
+    assert "CHANGED X" == copied["send"]("x")
+    assert "WRAPPED X" == copy.copy(one.send)("x")
+    assert "WRAPPED X" == copied["function"](one, "x")
+    assert "WRAPPED X" == pickle.loads(pickle.dumps(one.send))("x")
+    assert "WRAPPED X" == pickle.loads(pickle.dumps(Wrapped.send))(one, "x")
+
+
 def test_a_module_can_own_what_is_wrapped() -> None:
     """A function of a module is found in the module."""
     import json

@@ -338,3 +338,28 @@ def test_a_version_of_another_shape_is_left_alone(
 def test_a_timeout_that_makes_no_sense_is_none_of_ours(timeout: Any) -> None:
     """The library says so itself."""
     assert _urllib3.app_timeouts(timeout) is None
+
+
+def test_headers_of_bytes_are_read(
+    govern: Govern, manager: urllib3.PoolManager, server: Server
+) -> None:
+    """Clients of services send them so; one of them says that it counts attempts."""
+    governed = govern()
+    server.script("/x", Status(503))
+    headers: Any = {"amz-sdk-request": b"attempt=1", "Content-Type": b"a/b"}
+
+    response = manager.request("GET", server.url("/x"), headers=headers)
+
+    assert 503 == response.status
+    assert (["app_retries"], 1) == (governed.told.skipped, len(server.hits("/x")))
+
+
+def test_bytes_in_headers_of_requests_are_read(govern: Govern, server: Server) -> None:
+    """It sends what it is given."""
+    govern()
+    server.script("/x", Status(503), Status(200))
+    headers: Any = {"Content-Type": b"a/b"}
+
+    answer = requests.put(server.url("/x"), data=b"1", headers=headers)
+
+    assert 200 == answer.status_code

@@ -867,6 +867,38 @@ def test_a_permit_is_used_once_without_the_lock_too() -> None:
     assert 3 == recent.total
 
 
+def test_a_success_needs_no_permit() -> None:
+    """It interrupts a row of failures, unless the circuit has opened meanwhile."""
+    circuit = Circuit(consecutive=2)
+    circuit.run(F)
+    breaker, now = circuit.breaker, circuit.clock.now
+
+    assert breaker.succeed(breaker.generation, now, now) is None
+    circuit.run(F)
+    assert "closed" == circuit.state
+
+    before = breaker.generation
+    circuit.run(F)
+    assert breaker.succeed(before, now, now) is None
+    assert "open" == circuit.state
+    assert 1 == breaker.stale
+
+
+def test_a_slow_success_without_a_permit_may_open_it() -> None:
+    """It is timed from when it began, and the change of state is handed out."""
+    circuit = Circuit(
+        slow_after=2.0, slow_rate=0.5, min_calls=2, consecutive=None, window=30.0
+    )
+    circuit.run(S)
+    begun = circuit.clock.now
+    now = circuit.clock.advance(2.0)
+
+    change = circuit.breaker.succeed(circuit.breaker.generation, begun, now)
+
+    assert change is not None
+    assert ("closed", "open") == (change.from_state, change.to_state)
+
+
 def test_a_child_starts_with_an_empty_ledger() -> None:
     """What the parent saw is the parent's evidence; only open circuits are kept."""
     circuit = Circuit()

@@ -16,7 +16,7 @@ from resilience_instrument.signals import catalog, exemplars
 from resilience_instrument.signals import exposition as exposition_module
 from resilience_instrument.signals.exposition import Exposition, prefers_openmetrics
 from resilience_instrument.signals.gather import Gathered
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.snapshot import ServiceSnapshot
 from resilience_instrument.signals.store import ENDPOINT, Store
@@ -144,8 +144,9 @@ def test_exemplars_are_shown_where_they_can_be() -> None:
     store = Store()
     block = store.endpoint("api", "/")
     block.counts[LAYOUTS[ENDPOINT].at(catalog.API_REQUEST_DURATION) + 4] = 1
+    traced = store.block(EXEMPLARS, "api", "/")
     exemplars.note(
-        *(block.counts, block.sums, 4), trace_id=7, span_id=9, value=0.07, time=1e9
+        *(traced.counts, traced.sums, 4), trace_id=7, span_id=9, value=0.07, time=1e9
     )
     shown = Exposition(lambda: Gathered(store.blocks(), ()))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from resilience_instrument.signals import catalog, exemplars, gather, ledger, standing
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS
 from resilience_instrument.signals.rundir import RunDirectory
 from resilience_instrument.signals.standing import Standing
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Store
@@ -181,7 +181,7 @@ def test_the_latest_exemplar_is_kept(home: RunDirectory) -> None:
     for trace, when in ((1, 10.0), (2**128 - 1, 30.0), (3, 20.0)):
         one = process(home)
         one.make(1)
-        block = one.store.endpoint("api", "/")
+        block = one.store.block(EXEMPLARS, "api", "/")
         exemplars.note(
             *(block.counts, block.sums, 4),
             trace_id=trace,
@@ -191,7 +191,7 @@ def test_the_latest_exemplar_is_kept(home: RunDirectory) -> None:
         )
 
     (total,) = (
-        b for b in gather.gather(Store(), home).blocks if b.layout.scope == ENDPOINT
+        b for b in gather.gather(Store(), home).blocks if b.layout.scope == EXEMPLARS
     )
     found = exemplars.read(total.counts, total.sums, 4)
 

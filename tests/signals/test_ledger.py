@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resilience_instrument.signals import ledger
-from resilience_instrument.signals.layout import LAYOUTS, fingerprint
+from resilience_instrument.signals.layout import (
+    LAYOUTS,
+    counts_in,
+    fingerprint,
+    sums_in,
+)
 from resilience_instrument.signals.store import ENDPOINT, SERVICE
 
 
@@ -20,10 +26,17 @@ def path(tmp_path: Path) -> str:
     return str(file)
 
 
+def _numbers(book: ledger.Ledger, scope: tuple[str, ...], *labels: str) -> Any:
+    """Return the counts and the sums of a new block."""
+    layout = LAYOUTS[scope]
+    cells = book.allocate(layout, labels)
+    return counts_in(cells, layout), sums_in(cells, layout)
+
+
 def test_what_is_counted_is_read(path: str) -> None:
     """Whole numbers, sums and labels, whatever letters those have."""
     book = ledger.Ledger(path)
-    counts, sums = book.allocate(LAYOUTS[ENDPOINT], ("süd", "/a/{id}"))
+    counts, sums = _numbers(book, ENDPOINT, "süd", "/a/{id}")
     counts[3] += 7
     sums[1] += 0.25
     book.allocate(LAYOUTS[()], ())
@@ -42,7 +55,7 @@ def test_it_grows_and_everything_stays(path: str) -> None:
     """Over several segments, each larger than the one before."""
     book = ledger.Ledger(path)
     for number in range(3000):
-        counts, _ = book.allocate(LAYOUTS[ENDPOINT], ("s", f"/{number}"))
+        counts, _ = _numbers(book, ENDPOINT, "s", f"/{number}")
         counts[0] = number
 
     found = ledger.read(path)
@@ -75,7 +88,7 @@ def test_a_file_that_is_not_there_or_empty_has_nothing(
 def test_what_was_read_can_be_written(path: str, tmp_path: Path) -> None:
     """As a file that reads the same."""
     book = ledger.Ledger(path)
-    counts, sums = book.allocate(LAYOUTS[SERVICE], ("api",))
+    counts, sums = _numbers(book, SERVICE, "api")
     counts[0], sums[0] = -5, 1.5
 
     ledger.write(str(tmp_path / "copy"), ledger.read(path))

@@ -12,6 +12,7 @@ from resilience_instrument.events import Transition
 from resilience_instrument.signals import catalog, exemplars, standing
 from resilience_instrument.signals.exposition import Exposition
 from resilience_instrument.signals.gather import Gathered
+from resilience_instrument.signals.layout import EXEMPLARS
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.standing import Standing
 from resilience_instrument.signals.store import OTHER, Store
@@ -215,7 +216,7 @@ def test_a_sampled_call_is_an_example_of_its_bucket(
     counting.observer.call_started(call)
     counting.observer.call_ended(call, "success", 1, 0.07)
 
-    block = counting.store.endpoint("payment-api", "/orders/{id}")
+    block = counting.store.block(EXEMPLARS, "payment-api", "/orders/{id}")
     found = exemplars.read(block.counts, block.sums, 4)
     assert ids == (found and (int(found.trace_id, 16), int(found.span_id, 16)))
 

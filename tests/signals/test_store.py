@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resilience_instrument.signals import catalog, ledger
 from resilience_instrument.signals import store as store_module
@@ -150,15 +150,15 @@ def test_who_waited_for_the_lock_finds_the_block(
     store = Store()
     made = store.block(SERVICE, "api")
 
-    class Late(dict[object, object]):
+    class Late(dict[Any, Any]):
         """Answers the first question as if the other thread were not done."""
 
         asked = 0
 
-        def get(self, key: object, default: object = None) -> object:
+        def get(self, key: object, default: Any = None) -> Any:
             self.asked += 1
             return default if self.asked == 1 else super().get(key, default)
 
-    monkeypatch.setattr(store, "_blocks", Late(store._blocks))
+    monkeypatch.setitem(store._blocks, SERVICE, Late(store._blocks[SERVICE]))
 
     assert made is store.block(SERVICE, "api")

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from resilience_instrument.cli.terminal import paint, print_json
+from resilience_instrument.config.advice import advise
 from resilience_instrument.config.load import examine, file_of
 
 if TYPE_CHECKING:
@@ -31,17 +32,22 @@ def add_to(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check and print; return 1 if anything is wrong."""
+    """Check and print; return 1 if anything is wrong, which a note is not."""
     if options.file is None:
         environ, file = dict(os.environ), file_of(os.environ)
     else:
         environ, file = {}, options.file
-    _, findings = examine(environ, file)
+    plan, findings = examine(environ, file)
+    notes = [] if findings else advise(plan)
     if options.json:
-        print_json({"file": file, "findings": [_as_data(each) for each in findings]})
+        said = {"findings": findings, "notes": notes}
+        data = {name: [_as_data(x) for x in each] for name, each in said.items()}
+        print_json({"file": file, **data})
     else:
         for finding in findings:
             print(finding)
+        for note in notes:
+            print(paint(f"note: {note}", "quiet"))
         if not findings:
             print(f"{file or 'environment'}: {paint('good', 'good')}")
     return 1 if findings else 0

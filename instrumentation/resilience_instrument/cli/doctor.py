@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from resilience_instrument import __version__, activation
+from resilience_instrument.bootstrap import diagnosis
 from resilience_instrument.cli.terminal import paint, print_json
+from resilience_instrument.config.advice import advise, without_fallback
 from resilience_instrument.config.findings import unknown
 from resilience_instrument.config.keys import KEYS, PREFIX
 from resilience_instrument.config.load import (
@@ -21,6 +24,7 @@ from resilience_instrument.config.load import (
     examine,
     file_of,
 )
+from resilience_instrument.integrations._http import IDEMPOTENT, RETRIED
 from resilience_instrument.integrations.catalog import LIBRARIES
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from resilience_instrument.cli.admin import Commands
-    from resilience_instrument.config.model import AgentSettings
+    from resilience_instrument.config.model import AgentSettings, ServiceSettings
+    from resilience_instrument.config.plan import Plan
 
 OTHERS: Final = frozenset(
     {
@@ -54,8 +59,8 @@ NEIGHBOURS: Final = {
     "newrelic": "it makes the spans of attempts",
     "elastic-apm": "it makes the spans of attempts",
     "tenacity": "calls that it retries are not retried again where that is seen",
-    "backoff": "what it retries is retried by both: set retry.max_attempts = 1 there",
-    "stamina": "what it retries is retried by both: set retry.max_attempts = 1 there",
+    "backoff": "calls that it retries are not retried again where that is seen",
+    "stamina": "calls that it retries are not retried again where that is seen",
 }
 """Distributions that do part of the same work, and what that means."""
 
@@ -81,6 +86,11 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor", help="say what would be governed here, and whether settings hold"
     )
+    parser.add_argument(
+        "program",
+        nargs="?",
+        help="a program that is to be governed: a script, a command, an archive",
+    )
     parser.add_argument("--json", action="store_true", help="print for machines")
     parser.set_defaults(run=run)
 
@@ -88,6 +98,8 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Say what the agent would do in this environment; 1 if it would do nothing."""
     lines = list(examined(os.environ))
+    if options.program is not None:
+        lines += _program(options.program)
     if options.json:
         print_json([line._asdict() for line in lines])
     else:
@@ -117,34 +129,69 @@ def examined(environ: Mapping[str, str]) -> Iterator[Line]:
     yield Line("mode", settings.defaults.mode)
     for library in sorted(LIBRARIES):
         yield Line(library, _standing(library, settings))
+    yield from _policies(settings.defaults)
     yield _metrics(settings)
+    yield from _advice(plan)
     yield from _neighbours()
+
+
+def _policies(own: ServiceSettings) -> Iterator[Line]:
+    """Say what holds for a call that nobody says more about."""
+    limits = [
+        f"{part} {'no limit' if limit is None else f'{limit:g} s'}"
+        for part in ("connect", "read", "total")
+        for limit in [getattr(own.timeout, part)]
+    ]
+    said = f"where the app gives none: {', '.join(limits)}"
+    yield Line("timeouts", said)
+    statuses = RETRIED if own.retry.on_statuses is None else own.retry.on_statuses
+    after = ", ".join(map(str, sorted(statuses)))
+    said = f"{', '.join(sorted(IDEMPOTENT))} and calls with an idempotency key, after"
+    said = f"{said} {after} and failures of the connection, up to"
+    yield Line("retries", f"{said} {own.retry.max_attempts} attempts")
+    yield Line("retries", "any other call only where nothing of it was sent")
+
+
+def _advice(plan: Plan) -> Iterator[Line]:
+    """Say what is allowed and yet seldom meant."""
+    for note in advise(plan):
+        yield Line("advice", str(note), "note")
+    lonely = without_fallback(plan)
+    if lonely:
+        said = f"no fallback: {', '.join(lonely)} (their calls end in an error)"
+        yield Line("advice", said, "note")
 
 
 def _activation(environ: Mapping[str, str]) -> Iterator[Line]:
     """Say why apps would not be governed, or by which way they are."""
-    if activation.is_off(environ):
-        said = "switched off by RESILIENCE_ENABLED"
-        yield Line("activation", said, "bad")
+    asked = environ.get(activation.ACTIVE) == "1" or activation.is_off(environ)
+    # Who only looks around was started by nobody, and that is no fault.
+    reasons = diagnosis.of_process(environ) if asked else []
+    for reason in reasons:
+        yield Line("activation", f"inactive here: {reason}", "bad")
+    if reasons:
         return
-    asked = environ.get(activation.ACTIVE) == "1"
-    if asked and not activation.is_asked_for(environ):
-        where = environ.get(activation.PREFIX, "nowhere")
-        said = f"asked for by {where}, which is another environment: inactive here"
-        yield Line("activation", said, "bad")
-        return
-    ways = ["PYTHONPATH"]
-    carrier = Path(activation.__file__).parent.parent / "resilience_instrument.pth"
-    if carrier.exists():
-        ways.append(carrier.name)
+    carried = diagnosis.has_start_up_file()
+    ways = ["PYTHONPATH", *(["resilience_instrument.pth"] if carried else [])]
     yield Line("activation", f"through {' and '.join(ways)}")
-    if len(ways) == 1:
-        said = f"{carrier.name} is not installed: python -I and -E are not reached"
+    if not carried:
+        said = "resilience_instrument.pth is not installed"
+        said = f"{said}: python -I and -E are not reached"
         yield Line("activation", said, "note")
     said = "not reached: python -S, frozen programs, processes without our variables"
     yield Line(
         "activation", f"{said} (import resilience_instrument.auto there)", "note"
     )
+
+
+def _program(name: str) -> Iterator[Line]:
+    """Say why a program would not be governed, as far as one sees."""
+    path = shutil.which(name) or name
+    reasons = diagnosis.of_program(path)
+    for reason in reasons:
+        yield Line(path, f"would not be governed: {reason}", "bad")
+    if not reasons:
+        yield Line(path, "would be governed")
 
 
 def _strangers(environ: Mapping[str, str]) -> Iterator[Line]:
@@ -175,10 +222,15 @@ def _version(library: str) -> str | None:
         # The package around it is not there either.
         return None
     package = library.partition(".")[0]
-    owners = importlib.metadata.packages_distributions().get(package, ())
-    for owner in owners:
+    for owner in _owners().get(package, ()):
         return importlib.metadata.version(owner)
     return "part of Python"
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return who installed each package: asked once, it reads every distribution."""
+    return importlib.metadata.packages_distributions()
 
 
 def _metrics(settings: AgentSettings) -> Line:

@@ -22,11 +22,14 @@ POOL: Final = 5.0
 # The whole call. Three times the read timeout, so that one hung attempt leaves
 # room for two more (Polly's standard handler has the same 30 s).
 TOTAL: Final = 30.0
+MAX: Final = None
 
 # A database: ten seconds to connect and thirty for a statement are the upper ends of
 # what tuning guides advise for applications; whatever needs longer says so itself.
 DATABASE_CONNECT: Final = 10.0
 DATABASE_STATEMENT: Final = 30.0
+# What SQLAlchemy's pool and psycopg_pool wait for a connection that is free.
+DATABASE_POOL: Final = 30.0
 
 # -- retry ------------------------------------------------------------------
 

@@ -240,6 +240,14 @@ _TIMEOUT: Final = (
         "Polly's standard handler",
         derived="never below `timeout.read`",
     ),
+    Key(
+        "timeout",
+        "max",
+        _LIMIT,
+        defaults.MAX,
+        "seconds after which a call by HTTP ends, also where the app allows it more",
+        "an app's own timeout wins, unless somebody says otherwise",
+    ),
 )
 
 _RETRY: Final = (

@@ -47,6 +47,7 @@ class Timeouts:
         write: Between two pieces of the request.
         pool: For a free connection of the client's own pool.
         total: For the whole call: attempts, pauses between them and bodies.
+        max: For the whole call, whatever the app allows it; only settings have it.
     """
 
     connect: float | None
@@ -54,6 +55,7 @@ class Timeouts:
     write: float | None
     pool: float | None
     total: float | None
+    max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

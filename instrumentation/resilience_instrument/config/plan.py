@@ -205,6 +205,42 @@ class Plan:
         """Return the settings of a service before anything gave way."""
         return resolve.service_settings(self._layers(service, profile))
 
+    def services(self) -> list[str | None]:
+        """Return every service that is configured, after None for any other."""
+        document = self._document
+        return [None, *(() if document is None else document.services)]
+
+    def section(self, service: str) -> Layer:
+        """Return what stands in the section of a service."""
+        assert self._document is not None
+        return self._document.services[service]
+
+    def is_database(self, service: str) -> bool:
+        """Tell whether every pattern of a service is one of a database."""
+        assert self._document is not None
+        patterns = self._document.patterns.get(service, [])
+        return bool(patterns) and not any(each.is_http for each in patterns)
+
+    def likely_profile(self, service: str | None) -> str:
+        """Return the profile that most calls of a service get, `none` if they differ.
+
+        Args:
+            service: Its name, None for calls that no pattern fits.
+        """
+        chosen = self._chosen(service)
+        if chosen != AUTO:
+            return chosen
+        if service is None:
+            return NONE
+        found = {self.rules.of_origin(to) for to in self._named(service)}
+        return found.pop() if len(found) == 1 else NONE
+
+    def _named(self, service: str) -> list[Destination]:
+        """Return where the patterns of a service lead, as far as they say."""
+        assert self._document is not None
+        patterns = self._document.patterns.get(service, [])
+        return [destination(pattern.text) for pattern in patterns]
+
     def _layers(self, service: str | None, profile: str) -> list[Layer | Profile]:
         document = self._document
         builtin: list[Layer | Profile] = []
@@ -240,9 +276,7 @@ class Plan:
     def check(self) -> list[Finding]:
         """Return what contradicts itself in any service with any profile it may get."""
         findings: dict[Finding, None] = {}
-        document = self._document
-        services = [None, *(() if document is None else document.services)]
-        for service in services:
+        for service in self.services():
             chosen = self._chosen(service)
             if chosen not in self._known_profiles():
                 findings[self._unknown_profile(chosen)] = None
@@ -293,7 +327,5 @@ class Plan:
 
 def _source_of_profile(layers: list[Layer]) -> str:
     """Return where the strongest layer that names a profile does so."""
-    for layer in reversed(layers):
-        if "profile" in layer.values:
-            return f"named at {layer.places['profile']}"
-    return resolve.DEFAULT
+    naming = (each for each in reversed(layers) if "profile" in each.values)
+    return f"named at {next(naming).places['profile']}"

@@ -212,9 +212,7 @@ def _times(value: Value, factor: float) -> float:
 
 
 def _at_most(small: Value, large: Value) -> bool:
-    """Compare two limits; None stands for no limit."""
-    if large is None:
-        return True
+    """Compare a limit, which may be None for none, with a number."""
     if small is None:
         return False
     assert isinstance(small, (int, float))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from dataclasses import dataclass
 else:
     from resilience_instrument.frozen import dataclass
@@ -106,8 +106,19 @@ def kept(answer: Answer, most: int) -> Answer | None:
     headers = {name.lower(): value.lower() for name, value in answer.headers}
     if "no-store" in headers.get("cache-control", "") or headers.get("vary") == "*":
         return None
-    good = ((n, v) for n, v in answer.headers if n.lower() not in _NOT_KEPT)
-    return answer._replace(headers=tuple(good))
+    return answer._replace(headers=without(answer.headers, _NOT_KEPT))
+
+
+def decoded(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that still hold for a body that was decoded."""
+    return without(headers, {"content-encoding", "content-length"})
+
+
+def without(
+    headers: Iterable[tuple[str, str]], names: Container[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return headers without those of these names, in lower case."""
+    return tuple((name, value) for name, value in headers if name.lower() not in names)
 
 
 def elsewhere(base: str, url: str) -> str:

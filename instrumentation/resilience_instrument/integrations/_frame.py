@@ -14,8 +14,9 @@ from resilience_instrument.policies.deadline import CURRENT, nearer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resilience_instrument.integrations._patch import Wrapper
 
-__all__ = ["FRAME", "Frame", "settle"]
+__all__ = ["FRAME", "Frame", "framed", "settle"]
 
 _NOTHING: Final = object()
 
@@ -24,30 +25,28 @@ _NOTHING: Final = object()
 class Frame:
     """One call of the app, from its entry to the library until it returns.
 
-    Args:
-        parent: The frame around it, None if there is none.
-        stream: Whether the app reads the body itself.
+    Every call makes one, so it begins with what the class says: values that most
+    calls never change cost nothing. `within` makes one that is set up.
     """
 
-    __slots__ = (
-        "clamp",
-        "deadline",
-        "elapsed",
-        "explicit",
-        "failed",
-        "response",
-        "stream",
-    )
+    stream = False
+    """Whether the app reads the body itself."""
+    deadline: float | None = None
+    explicit = False
+    clamp: Clamp | Callable[[Frame], Clamp] | None = None
+    """The clamp of an attempt on the short way, or what makes it if one asks."""
+    response: Any = _NOTHING
+    failed: Any = None
+    elapsed: float
 
-    def __init__(self, parent: Frame | None, *, stream: bool) -> None:
-        self.stream = stream
-        self.deadline: float | None = parent.deadline if parent else None
-        self.explicit = False
-        self.clamp: Clamp | Callable[[Frame], Clamp] | None = None
-        """The clamp of an attempt on the short way, or what makes it if one asks."""
-        self.response: Any = _NOTHING
-        self.failed: Any = None
-        self.elapsed: float
+    @classmethod
+    def within(cls, parent: Frame | None, *, stream: bool) -> Frame:
+        """Return a frame inside another, if there is one around it."""
+        frame = cls()
+        frame.stream = stream
+        if parent is not None:
+            frame.deadline = parent.deadline
+        return frame
 
     def forget(self) -> None:
         """Let go of request and response at the end of an asynchronous call.
@@ -56,6 +55,24 @@ class Frame:
         this frame.
         """
         self.response, self.failed = _NOTHING, None
+
+
+def framed(*, stream: bool) -> Wrapper:
+    """Return a wrapper that makes a frame around each call of a function."""
+
+    def frame(
+        wrapped: Any,
+        instance: Any,  # noqa: ARG001 - the shape of a wrapper
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        token = FRAME.set(Frame.within(FRAME.get(), stream=stream))
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            FRAME.reset(token)
+
+    return frame
 
 
 def settle(frame: Frame | None, end: float | None) -> float | None:

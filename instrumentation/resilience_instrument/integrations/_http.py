@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.policies import retry_after
+from resilience_instrument.policies.deadline import nearer
 from resilience_instrument.policies.timeout import call_deadline, is_evidence
 from resilience_instrument.verdict import Evidence, Judgement, Phase, Verdict
 
@@ -50,9 +51,14 @@ def call_end(given: Timeouts, own: Timeouts, now: float) -> float | None:
         own: The service's settings.
         now: The monotonic time.
     """
-    if given is own:
-        return None if own.total is None else now + own.total
-    return call_deadline(given, own, now)
+    if given is not own:
+        return capped(call_deadline(given, own, now), own, now)
+    return capped(None if own.total is None else now + own.total, own, now)
+
+
+def capped(end: float | None, own: Timeouts, now: float) -> float | None:
+    """Return the end of a call that the service's `max` may bring nearer."""
+    return end if own.max is None else nearer(end, now + own.max)
 
 
 def is_repeatable(method: str, headers: Mapping[str, Any]) -> bool:

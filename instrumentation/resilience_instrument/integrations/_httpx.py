@@ -23,19 +23,22 @@ from resilience_instrument.integrations._clamp import CLAMP, Clamp
 from resilience_instrument.integrations._fallback import Answer
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import FINE, IDEMPOTENT
-from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._patch import (
+    Replacement,
+    Target,
+    parameters,
+)
 from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import (
     deliver,
     deliver_as_made,
     described,
     govern,
-    govern_sync,
     is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site
-from resilience_instrument.integrations._stand_in import StandIns
+from resilience_instrument.integrations._sending import Sending, Site, tell_sync
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
 _UPGRADED: Final = 101
 _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
-_UNKNOWN: Final = (object(), False)
 _PLANS: Final = 64
 _READ: Final = (True, True)
 _OVER: Final = "the time for the whole call is over"
@@ -201,19 +203,19 @@ class _Given:
                 timeout=timeout,
                 extensions=extensions,
             )
-            noted = getattr(self, _CHOSEN, _UNKNOWN)
-            if (
-                timeout is unset
-                and extensions is None
-                and noted[0] is getattr(self, "_timeout", None)
-            ):
-                request._resilience_chosen = noted[1]  # noqa: SLF001 - as `_note`
-            else:
-                note(self, request, timeout, extensions)
+            if timeout is unset and extensions is None:
+                try:
+                    known, chosen = self._resilience_chosen
+                    if known is self._timeout:
+                        request._resilience_chosen = chosen  # noqa: SLF001 - as `_note`
+                        return request
+                except Exception:  # noqa: S110 - it meets it again, and tells
+                    pass
+            note(self, request, timeout, extensions)
             return request
 
         by_name: Any = build_request_by_name
-        alike = _parameters(original) == _parameters(by_name)
+        alike = parameters(original) == parameters(by_name)
         return build_request_by_name if alike else build_request
 
     def _note(self, client: Any, request: Any, timeout: Any, extensions: Any) -> None:
@@ -228,19 +230,14 @@ class _Given:
         except Exception as fault:
             self._fault("describe", fault)
 
-    def frame(self, client: Any, request: Any, stream: Any) -> Frame:
-        """Return the frame of one call through `client`."""
-        frame = Frame(FRAME.get(), stream=stream)
+    def is_chosen(self, client: Any, request: Any) -> bool:
+        """Tell whether the app chose the timeouts of a request that carries no note."""
         try:
-            noted = getattr(request, _CHOSEN, None)
-            if noted is None:
-                noted = "timeout" in request.extensions or self._by_client(client)
-            frame.explicit = noted
+            return "timeout" in request.extensions or self._by_client(client)
         except Exception as fault:
-            # Explicit: nothing of the app's is replaced by ours then.
-            frame.explicit = True
             self._fault("describe", fault)
-        return frame
+            # As if it had: nothing of the app's is replaced by ours then.
+            return True
 
     def _by_client(self, client: Any) -> bool:
         # The app may give its client another one at any time.
@@ -252,14 +249,6 @@ class _Given:
         return noted[1]
 
 
-def _parameters(function: Any) -> tuple[str, ...]:
-    """Return the names of a function's parameters, none where they are not known."""
-    code = getattr(function, "__code__", None)
-    if not isinstance(code, types.CodeType):
-        return ()
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
 def _timed(frame: Frame, response: Any) -> Any:
     if not frame.stream:
         # Else it would include the attempts before, and the pauses.
@@ -268,7 +257,8 @@ def _timed(frame: Frame, response: Any) -> Any:
 
 
 def _frame(given: _Given, original: Any) -> Any:
-    unset, frame_of = given.unset, given.frame
+    unset, is_chosen = given.unset, given.is_chosen
+    current, enter, leave = FRAME.get, FRAME.set, FRAME.reset
 
     @functools.wraps(original)
     def send(
@@ -279,8 +269,17 @@ def _frame(given: _Given, original: Any) -> Any:
         auth: Any = unset,
         follow_redirects: Any = unset,
     ) -> Any:
-        frame = frame_of(self, request, stream)
-        token = FRAME.set(frame)
+        # What `Frame.within` does: calling it would cost as much as all of this.
+        frame = Frame()
+        frame.stream = stream
+        parent = current()
+        if parent is not None:
+            frame.deadline = parent.deadline
+        try:
+            frame.explicit = request._resilience_chosen  # noqa: SLF001 - as `_note`
+        except AttributeError:
+            frame.explicit = is_chosen(self, request)
+        token = enter(frame)
         try:
             response = original(
                 self,
@@ -290,7 +289,7 @@ def _frame(given: _Given, original: Any) -> Any:
                 follow_redirects=follow_redirects,
             )
         finally:
-            FRAME.reset(token)
+            leave(token)
         return _timed(frame, response) if response is frame.response else response
 
     return send
@@ -301,7 +300,9 @@ def _async_frame(given: _Given, original: Any) -> Any:
     async def send(
         self: Any, request: Any, *, stream: bool = False, **kwargs: Any
     ) -> Any:
-        frame = given.frame(self, request, stream)
+        frame = Frame.within(FRAME.get(), stream=stream)
+        chosen = getattr(request, _CHOSEN, None)
+        frame.explicit = given.is_chosen(self, request) if chosen is None else chosen
         token = FRAME.set(frame)
         try:
             response = await original(self, request, stream=stream, **kwargs)
@@ -414,12 +415,7 @@ def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> 
     sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:
         return wrapped(request)
-    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
-    try:
-        sending.plan()
-    except Exception as fault:
-        site.runtime.fault("describe", fault)
-    return result
+    return tell_sync(site.runtime, sending)
 
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
@@ -587,11 +583,11 @@ class _Sending(Sending, StandIns):
             self._frame.elapsed = self._clock.monotonic() - self._limits.start
         return Returned(response)
 
-    def _answer_of(self, response: Any) -> Answer | None:
-        if not isinstance(response.stream, self._kit.module.ByteStream):
-            return None
-        headers = tuple(response.headers.multi_items())
-        return Answer(response.status_code, headers, b"".join(response.stream))
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if isinstance(response.stream, self._kit.module.ByteStream):
+            headers = tuple(response.headers.multi_items())
+            body = b"".join(response.stream)
+            keeper.keep(Answer(response.status_code, headers, body))
 
     def _response(self, answer: Answer) -> Any:
         module = self._kit.module

@@ -108,6 +108,14 @@ def original_of(function: Any) -> Any:
     return vars(function)[MARK][1]
 
 
+def parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, none where they are not known."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return ()
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
 def _governed(target: AnyTarget, original: Any) -> Any:
     """Return what stands in the place of `original` from now on."""
     if isinstance(target, Replacement):
@@ -125,9 +133,17 @@ def _governed(target: AnyTarget, original: Any) -> Any:
             GovernedFunction,
         )
 
-        return GovernedFunction(original, target.wrapper)
+        return GovernedFunction(original, target.wrapper, _place_of(target))
     setattr(function, MARK, (function, original))
     return function
+
+
+def _place_of(target: AnyTarget) -> str:
+    """Return where a function stands, as `module:name`."""
+    owner = target.owner
+    if isinstance(owner, types.ModuleType):
+        return f"{owner.__name__}:{target.name}"
+    return f"{owner.__module__}:{owner.__qualname__}.{target.name}"
 
 
 def _around(original: types.FunctionType, wrapper: Wrapper) -> Any:

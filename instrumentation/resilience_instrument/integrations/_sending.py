@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._room import remember
+from resilience_instrument.integrations._room import GovernedIo, govern_sync, remember
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -128,6 +129,19 @@ class Site:
                 if not runtime.registry.keeps(policies):
                     del self._by_endpoint[key]
         return found
+
+
+_REFUSALS: Final = (
+    errors.CircuitBreakerOpenError,
+    errors.BulkheadFullError,
+    errors.RateLimitedError,
+    errors.DeadlineExceededError,
+)
+
+
+def own_errors(*classes: type[ResilienceError]) -> OwnErrors:
+    """Return a library's own classes by those of ours that they stand for."""
+    return {ours: own for own in classes for ours in _REFUSALS if issubclass(own, ours)}
 
 
 class Sending(ABC):
@@ -352,3 +366,24 @@ def _attributes(url: object, method: str) -> dict[str, AttributeValue]:
     if attributes["http.request.method"] != method:
         attributes["http.request.method_original"] = method
     return attributes
+
+
+class PlannedIo(GovernedIo, Protocol):
+    """One call the long way that knows how calls like it may be shorter."""
+
+    call: Call
+    policies: ServicePolicies
+
+    def plan(self) -> None:
+        """Note how calls like this one are limited."""
+        ...
+
+
+def tell_sync(runtime: Runtime, sending: PlannedIo) -> object:
+    """Make a call the long way, and note what makes calls like it shorter."""
+    result = govern_sync(runtime, sending.call, sending.policies, sending)
+    try:
+        sending.plan()
+    except Exception as fault:
+        runtime.fault("describe", fault)
+    return result

@@ -3,20 +3,58 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from resilience_instrument.integrations import _fallback
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
-    from resilience_instrument.config.model import FallbackSettings
+    from resilience_instrument.config.model import CacheFallback, FallbackSettings
     from resilience_instrument.events import FallbackKind
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.policies.fallback import Memory
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
+
+
+@final
+class Keeper:
+    """Keeps the answer to one request, once its body was read.
+
+    It does not hold the response: whoever holds both would keep them alive.
+
+    Args:
+        memory: The last good answers of the service.
+        key: What the answer is kept under.
+        clock: The time at which it is kept.
+        settings: How much is kept.
+    """
+
+    __slots__ = ("_clock", "_key", "_memory", "_settings")
+
+    def __init__(
+        self,
+        memory: Memory[_fallback.Answer],
+        key: tuple[object, ...],
+        clock: Clock,
+        settings: CacheFallback,
+    ) -> None:
+        self._memory = memory
+        self._key = key
+        self._clock = clock
+        self._settings = settings
+
+    def keep(self, answer: _fallback.Answer) -> None:
+        """Keep what may be kept of an answer."""
+        found = _fallback.kept(answer, self._settings.max_bytes)
+        if found is not None:
+            now = self._clock.monotonic()
+            self._memory.keep(self._key, found, now, self._settings)
 
 
 class StandIns(ABC):
@@ -25,22 +63,19 @@ class StandIns(ABC):
     __slots__ = ()
 
     policies: ServicePolicies
+    call: Call
     _clock: Clock
     _method: str
     _request: Any
 
     def remember(self, outcome: Outcome, settings: FallbackSettings) -> None:
-        """Keep the answer to a GET whose body was read."""
+        """Keep the answer to a GET, if its body is read as a whole."""
         cache = settings.cache
         response = outcome.value if isinstance(outcome, Returned) else None
         if cache is None or response is None or self._method != "GET":
             return
-        answer = self._answer_of(response)
-        if answer is not None:
-            answer = _fallback.kept(answer, cache.max_bytes)
-        if answer is not None:
-            now = self._clock.monotonic()
-            self.policies.memory.keep(self._memory_key(), answer, now, cache)
+        memory, key = self.policies.memory, self._memory_key()
+        self._offer(response, Keeper(memory, key, self._clock, cache))
 
     async def stand_in(
         self,
@@ -51,6 +86,8 @@ class StandIns(ABC):
         may_be_sent: bool,
     ) -> Outcome | None:
         """Return the answer that `kind` has for a call that ended in `outcome`."""
+        if _fallback.STANDING_IN.get():
+            return None
         try:
             if kind == "service":
                 url = settings.service or ""
@@ -86,14 +123,14 @@ class StandIns(ABC):
             self.policies.service,
             self._method,
             self._address(),
-            dict(self._request.headers),
-            None if response is None else response.status_code,
-            outcome.error if isinstance(outcome, Raised) else None,
+            dict(self._asked()),
+            None if response is None else self._status(response),
+            self._seen(outcome.error) if isinstance(outcome, Raised) else None,
         )
 
     async def _elsewhere(self, base: str, *, may_be_sent: bool) -> Outcome | None:
         """Send the request to another host, which has policies of its own."""
-        if not may_be_sent or _fallback.STANDING_IN.get():
+        if not may_be_sent:
             return None
         url = _fallback.elsewhere(base, self._address())
         token = _fallback.STANDING_IN.set(True)
@@ -103,12 +140,30 @@ class StandIns(ABC):
             _fallback.STANDING_IN.reset(token)
         if self._judge_answer(response).verdict is not Verdict.SUCCESS:
             await self._close(response)
-            raise ConnectionError(f"{base} answered {response.status_code}")
-        response.headers[_fallback.HEADER] = "service"
+            raise ConnectionError(f"{base} answered {self._status(response)}")
+        self._mark(response)
         return Returned(response)
 
     def _memory_key(self) -> tuple[object, ...]:
-        return _fallback.key_of(self._address(), self._request.headers.items())
+        # What one library takes for a body another may have to decode.
+        return (self.call.library, _fallback.key_of(self._address(), self._asked()))
+
+    def _asked(self) -> Iterable[tuple[str, str]]:
+        """Return the headers of the request."""
+        items: Iterable[tuple[str, str]] = self._request.headers.items()
+        return items
+
+    def _status(self, response: Any) -> int:
+        status: int = response.status_code
+        return status
+
+    def _seen(self, error: Exception) -> Exception:
+        """Return an error as the app would see it."""
+        return error
+
+    def _mark(self, response: Any) -> None:
+        """Let the app see that another host answered."""
+        response.headers[_fallback.HEADER] = "service"
 
     _waits = False
     """Whether the library is an async one."""
@@ -122,8 +177,8 @@ class StandIns(ABC):
         """Read an answer."""
 
     @abstractmethod
-    def _answer_of(self, response: Any) -> _fallback.Answer | None:
-        """Return a response as an answer, None if its body was not read."""
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        """Let the answer be kept if its body was read, or when the app reads it."""
 
     @abstractmethod
     def _response(self, answer: _fallback.Answer) -> Any:

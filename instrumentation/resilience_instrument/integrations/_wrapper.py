@@ -7,8 +7,6 @@ as without the agent.
 
 from __future__ import annotations
 
-import importlib
-import operator
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -21,14 +19,17 @@ else:  # the oldest wrapt that we accept cannot be subscripted when it runs
     FunctionWrapper = wrapt.FunctionWrapper
 
 
-def _resolve(module: str, qualified_name: str) -> Any:
-    return operator.attrgetter(qualified_name)(importlib.import_module(module))
+def _by_place(place: str) -> tuple[Any, ...]:
+    """Return how to find what stands in a place, in processes without the agent too."""
+    import pkgutil  # noqa: PLC0415 - seldom needed, and not at import time
+
+    return pkgutil.resolve_name, (place,)
 
 
 class _BoundGovernedFunction(BoundFunctionWrapper):
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         if self._self_instance is None:
-            return _resolve, (self.__module__, self.__qualname__)
+            return _by_place(self._self_parent._self_place)  # noqa: SLF001 - of one house
         return getattr, (self._self_instance, self.__name__)
 
     def __copy__(self) -> Any:
@@ -43,12 +44,25 @@ class _BoundGovernedFunction(BoundFunctionWrapper):
 
 
 class GovernedFunction(FunctionWrapper):
-    """A wrapper of ours: known by its class, pickled by its name."""
+    """A wrapper of ours: known by its class, pickled by the place that it stands in.
+
+    Not by the function's own name: `sqlite3.connect` says `_sqlite3.connect`, which
+    is the one without a wrapper.
+
+    Args:
+        wrapped: What it is around.
+        wrapper: What is called instead.
+        place: Where it stands, as `module:name`.
+    """
 
     __bound_function_wrapper__ = _BoundGovernedFunction
 
+    def __init__(self, wrapped: Any, wrapper: Any, place: str) -> None:
+        super().__init__(wrapped, wrapper)
+        self._self_place = place
+
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return _resolve, (self.__module__, self.__qualname__)
+        return _by_place(self._self_place)
 
     def __copy__(self) -> Any:
         return self

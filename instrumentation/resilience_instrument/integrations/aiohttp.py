@@ -10,30 +10,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import http.client
 import inspect
+import types
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 import aiohttp
+import aiohttp.base_protocol
 import aiohttp.client
 import aiohttp.helpers
 import aiohttp.payload
+import multidict
 
 from resilience_instrument import errors
 from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
+from resilience_instrument.integrations._fallback import (
+    HEADER,
+    Answer,
+    decoded,
+    without,
+)
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._racing import Racing
 from resilience_instrument.integrations._room import deliver, described, govern
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits, shorter
+from resilience_instrument.port import run_sync
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -63,13 +77,13 @@ def targets(runtime: Runtime) -> list[Target]:
     session = aiohttp.ClientSession
     if "middlewares" not in inspect.signature(session._request).parameters:  # noqa: SLF001 - where every call comes through
         return []
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "aiohttp", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "aiohttp", classes, {})
     return [
         Target(aiohttp.BaseConnector, "connect", _connect),
         Target(aiohttp.TCPConnector, "_create_connection", _create),
@@ -77,9 +91,11 @@ def targets(runtime: Runtime) -> list[Target]:
     ]
 
 
-_CURRENT: Final[ContextVar[_Sending | None]] = ContextVar(
-    "resilience_aiohttp", default=None
+_CURRENT: Final[ContextVar[Sequence[_Sending]]] = ContextVar(
+    "resilience_aiohttp", default=()
 )
+"""The attempt under way, if any. A connection that stays open keeps the context in
+which it was opened: a list that is emptied afterwards keeps no request alive."""
 
 
 async def _create(
@@ -89,8 +105,7 @@ async def _create(
     kwargs: dict[str, Any],
 ) -> Any:
     """Note that a place in the pool was found and a connection is being made."""
-    sending = _CURRENT.get()
-    if sending is not None:
+    for sending in _CURRENT.get():
         sending.enter(Phase.CONNECT)
     return await wrapped(*args, **kwargs)
 
@@ -103,8 +118,7 @@ async def _connect(
 ) -> Any:
     """Note that there is a connection."""
     connection = await wrapped(*args, **kwargs)
-    sending = _CURRENT.get()
-    if sending is not None:
+    for sending in _CURRENT.get():
         sending.enter(Phase.READ)
     return connection
 
@@ -115,7 +129,7 @@ def _frame(site: Site) -> Wrapper:
     async def _request(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        frame = Frame(FRAME.get(), stream=True)
+        frame = Frame.within(FRAME.get(), stream=True)
         try:
             middleware = _Middleware(site, instance, kwargs)
             chosen = kwargs.get("middlewares")
@@ -144,33 +158,36 @@ class _Middleware:
         options: What the app gave to the call.
     """
 
-    __slots__ = ("_error", "_failed", "_site", "_started", "_timeout")
+    __slots__ = (
+        "_error",
+        "_failed",
+        "_site",
+        "decodes",
+        "session",
+        "started",
+        "timeout",
+    )
 
     def __init__(self, site: Site, session: Any, options: dict[str, Any]) -> None:
         self._site = site
-        self._started = site.runtime.clock.monotonic()
+        self.session = session
+        self.started = site.runtime.clock.monotonic()
         self._error: Exception | None = None
         self._failed: object = None
         given = options.get("timeout")
         if given is None or given is aiohttp.helpers.sentinel:
             given = session._timeout  # noqa: SLF001 - what holds otherwise
-        self._timeout = None if given is aiohttp.client.DEFAULT_TIMEOUT else given
+        self.timeout = None if given is aiohttp.client.DEFAULT_TIMEOUT else given
+        decodes = options.get("auto_decompress")
+        self.decodes = session.auto_decompress if decodes is None else decodes
 
     async def __call__(self, request: Any, handler: Any) -> Any:
         """Send the request of one hop by `handler`, as often as it takes."""
         if isinstance(self._error, _REPEATED) and request is not self._failed:
             # aiohttp makes a second request of it by itself: the outcome stands.
             raise self._error
-        runtime = self._site.runtime
-        sending = described(
-            runtime,
-            _Sending,
-            self._site,
-            handler,
-            request,
-            self._timeout,
-            self._started,
-        )
+        site, runtime = self._site, self._site.runtime
+        sending = described(runtime, _Sending, site, self, handler, request)
         if sending is None:
             return await handler(request)
         outcome = await govern(runtime, sending.call, sending.policies, sending)
@@ -180,15 +197,16 @@ class _Middleware:
 
 
 @final
-class _Sending(Sending, Racing):
+class _Sending(Sending, StandIns, Racing):
     """One request on its way to a connector: the `Io` of its call."""
 
-    __slots__ = ("_explicit", "_given", "_handler", "_part", "_scope")
+    __slots__ = ("_app", "_explicit", "_given", "_handler", "_part", "_scope")
 
     def __init__(
-        self, site: Site, handler: Any, request: Any, timeout: Any, started: float
+        self, site: Site, app: _Middleware, handler: Any, request: Any
     ) -> None:
         super().__init__(site, request)
+        self._app, timeout = app, app.timeout
         self._handler = handler
         url = self._url = request.url
         service = service_name(url.scheme, url.host, url.port)
@@ -208,7 +226,9 @@ class _Sending(Sending, Racing):
             unbounded=not self._explicit,
             ours=not self._explicit,
             streams=False,  # every attempt ends with the headers
-            end=None if total is None else started + total,
+            end=_http.capped(
+                None if total is None else app.started + total, own, app.started
+            ),
         )
         if self._observes:
             # aiohttp keeps the app's timeouts itself.
@@ -234,7 +254,8 @@ class _Sending(Sending, Racing):
         """Send the request once, up to the headers of the answer."""
         self._limits = limits(self._given, deadline, self._clock.monotonic())
         carried = self._carried()
-        token = _CURRENT.set(self)
+        current = [self]
+        token = _CURRENT.set(current)
         try:
             async with asyncio.timeout(None) as self._scope:
                 self.enter(Phase.POOL)
@@ -244,6 +265,7 @@ class _Sending(Sending, Racing):
             self.last = Raised(self._too_late())
         finally:
             _CURRENT.reset(token)
+            current.clear()
             carried.restore()
         if getattr(self._request.body, "consumed", False):
             self.call.replayable = False
@@ -293,6 +315,65 @@ class _Sending(Sending, Racing):
                         await response.read()
             response.close()
 
+    _waits = True
+
+    def _status(self, response: Any) -> int:
+        status: int = response.status
+        return status
+
+    def _mark(self, response: Any) -> None:
+        headers = multidict.CIMultiDict(response.headers)
+        headers[HEADER] = "service"
+        # What was read of it stands in a cache that the property looks at first.
+        response._headers = multidict.CIMultiDictProxy(headers)  # noqa: SLF001
+        response._cache.pop("headers", None)  # noqa: SLF001
+
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        encoded = "Content-Encoding" in response.headers and not self._app.decodes
+        if type(response) is aiohttp.ClientResponse and not encoded:
+            # Not an attribute with a function: the two would hold each other.
+            response.__class__ = _Kept
+            response.__dict__[_KEEPER] = keeper
+
+    def _response(self, answer: Answer) -> Any:
+        request = self._request
+        facts = {
+            "writer": None,
+            "continue100": None,
+            "timer": None,
+            "request_info": request.request_info,
+            "traces": [],
+            "loop": request.loop,
+            "session": self._app.session,
+            "stream_writer": types.SimpleNamespace(output_size=0),
+        }
+        wanted = {name: facts[name] for name in _RESPONSE_FACTS if name in facts}
+        response = request.response_class(
+            request.method, request.original_url, **wanted
+        )
+        # It never waits, since the answer is there.
+        return run_sync(response.start(_Connection(request.loop, answer)))
+
+    async def _send_to(self, url: str) -> Any:
+        request = self._request
+        headers = without(request.headers.items(), {"host", "content-length"})
+        options: dict[str, Any] = {}
+        if self._explicit:
+            options["timeout"] = self._app.timeout
+        return await self._app.session.request(
+            request.method,
+            url,
+            headers=multidict.CIMultiDict((*headers, *self._key.items())),
+            data=request.body or None,
+            proxy=request.proxy,
+            ssl=request.ssl,
+            raise_for_status=False,
+            **options,
+        )
+
+    async def _close(self, response: Any) -> None:
+        response.close()
+
     async def sleep(self, seconds: float) -> None:
         """Wait, as a task waits."""
         await asyncio.sleep(seconds)
@@ -301,6 +382,61 @@ class _Sending(Sending, Racing):
         """Send the request as if the agent were not there."""
         return await self._send()
 
+
+@final
+class _Connection:
+    """A connection on which an answer arrived already."""
+
+    __slots__ = ("_answer", "_loop", "protocol")
+
+    upgraded = False
+
+    def __init__(self, loop: Any, answer: Answer) -> None:
+        self._loop = loop
+        self._answer = answer
+        self.protocol = self
+
+    async def read(self) -> tuple[Any, Any]:
+        """Return head and body, as the protocol of a connection does."""
+        status, headers, body = self._answer
+        named = multidict.CIMultiDict(headers)
+        head = types.SimpleNamespace(
+            version=aiohttp.HttpVersion11,
+            code=status,
+            reason=http.client.responses.get(status, ""),
+            headers=multidict.CIMultiDictProxy(named),
+            raw_headers=tuple((n.encode(), v.encode()) for n, v in headers),
+        )
+        silent = aiohttp.base_protocol.BaseProtocol(self._loop)
+        content = aiohttp.StreamReader(silent, max(1, len(body)), loop=self._loop)
+        content.feed_data(body)
+        content.feed_eof()
+        return head, content
+
+    def release(self) -> None:
+        """Do nothing: there is none to give back."""
+
+
+# Not the same in all versions.
+_RESPONSE_FACTS: Final = tuple(inspect.signature(aiohttp.ClientResponse).parameters)
+_KEEPER: Final = "_resilience_keeper"
+
+
+class _Kept(aiohttp.ClientResponse):
+    """A response that is kept if the app reads its body as a whole."""
+
+    async def read(self) -> bytes:
+        body = await super().read()
+        keeper = self.__dict__.pop(_KEEPER, None)
+        # Who reads parts first gets only the rest here.
+        if keeper is not None and len(body) == self.content.total_bytes:
+            keeper.keep(Answer(self.status, decoded(self.headers.items()), body))
+        return body
+
+
+# To an app it is what it was.
+_Kept.__name__ = _Kept.__qualname__ = aiohttp.ClientResponse.__name__
+_Kept.__module__ = aiohttp.ClientResponse.__module__
 
 _REPEATED: Final = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)

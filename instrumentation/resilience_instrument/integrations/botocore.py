@@ -14,6 +14,7 @@ import http.client
 import inspect
 import weakref
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 import urllib3
@@ -30,7 +31,7 @@ from botocore.retries import standard
 from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.config.model import Timeouts
-from resilience_instrument.engine import Followed
+from resilience_instrument.following import Followed
 from resilience_instrument.integrations import _http, _urllib3
 from resilience_instrument.integrations._clamp import (
     CLAMP,
@@ -40,6 +41,7 @@ from resilience_instrument.integrations._clamp import (
 )
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import deliver, described, govern_sync
+from resilience_instrument.integrations._sending import own_errors
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -121,12 +123,9 @@ class DeadlineExceededError(
         self.request = self.response = self.pool = self.url = None
 
 
-_OWN: Final[dict[type[Exception], Any]] = {
-    errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-    errors.BulkheadFullError: BulkheadFullError,
-    errors.RateLimitedError: RateLimitedError,
-    errors.DeadlineExceededError: DeadlineExceededError,
-}
+_OWN: Final = own_errors(
+    CircuitBreakerOpenError, BulkheadFullError, RateLimitedError, DeadlineExceededError
+)
 
 
 def _begin(error: Any, message: str, **facts: Any) -> None:
@@ -151,7 +150,7 @@ def targets(runtime: Runtime) -> list[Target]:
         Target(session, "send", _send),
     ]
     if hasattr(session, "_get_request_timeout"):
-        # Since 1.44; before, the timeouts of the client hold for all that it does.
+        # Of later versions; before, a client's timeouts hold for all that it does.
         found.append(Target(session, "_get_request_timeout", _request_timeout))
     return found
 
@@ -422,17 +421,9 @@ class _Api:
             unbounded=self._left == _TIMEOUTS,
             deadline=deadline,
             measured=not self._waits,
-            attributes=self._attributes,
+            # Not a method of this object, which would hold itself through its call.
+            attributes=partial(_attributes, self._url, self._method, self._model),
         )
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        return {
-            **span_attributes(self._url),
-            "http.request.method": self._method,
-            "rpc.system": "aws-api",
-            "rpc.service": str(self._model.service_model.service_id),
-            "rpc.method": str(self._model.name),
-        }
 
     # -- the call -----------------------------------------------------------
 
@@ -540,11 +531,9 @@ class _Api:
 
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - botocore counts them
         """Send the request once; only observed, make the whole call."""
-        # What waits is not cut by what such calls usually take.
-        end = self.call.deadline if self._waits else deadline
         now, monotonic = self._clock.monotonic(), self._clock.monotonic
-        self.limits = limits(self._given, end, now)
-        self._clamp = Clamp(end, monotonic, sending=_CONNECT in self._left)
+        self.limits = limits(self._given, deadline, now)
+        self._clamp = Clamp(deadline, monotonic, sending=_CONNECT in self._left)
         token = CLAMP.set(self._clamp if self.follows else None)
         try:
             response = self._make()
@@ -657,3 +646,14 @@ def _is_waiting(model: Any) -> bool:
     handler = standard.RetryHandler
     known: Any = getattr(handler, "_LONG_POLLING_OPERATIONS", {})
     return model.name in known.get(service.service_id.hyphenize(), ())
+
+
+def _attributes(url: str, method: str, model: Any) -> dict[str, AttributeValue]:
+    """Return the attributes of a span for an attempt at an operation."""
+    return {
+        **span_attributes(url),
+        "http.request.method": method,
+        "rpc.system": "aws-api",
+        "rpc.service": str(model.service_model.service_id),
+        "rpc.method": str(model.name),
+    }

@@ -8,6 +8,7 @@ import httpx
 
 from resilience_instrument import errors
 from resilience_instrument.integrations import _httpx
+from resilience_instrument.integrations._sending import own_errors
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._patch import AnyTarget
@@ -41,12 +42,12 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         from resilience_instrument.integrations import httpx2  # noqa: PLC0415
 
         return httpx2.targets(runtime)
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    proxied_errors = {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError}
-    kit = _httpx.Kit("httpx", own_errors, proxied_errors)
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    proxied = own_errors(ProxyCircuitBreakerOpenError)
+    kit = _httpx.Kit("httpx", classes, proxied)
     return _httpx.targets(kit, runtime)

@@ -8,6 +8,7 @@ import httpx2
 
 from resilience_instrument import errors
 from resilience_instrument.integrations import _httpx
+from resilience_instrument.integrations._sending import own_errors
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._patch import AnyTarget
@@ -36,12 +37,12 @@ class DeadlineExceededError(errors.DeadlineExceededError, httpx2.ReadTimeout):
 
 def targets(runtime: Runtime) -> list[AnyTarget]:
     """Return what is wrapped, for one `runtime`."""
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    proxied_errors = {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError}
-    kit = _httpx.Kit("httpx2", own_errors, proxied_errors)
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    proxied = own_errors(ProxyCircuitBreakerOpenError)
+    kit = _httpx.Kit("httpx2", classes, proxied)
     return _httpx.targets(kit, runtime)

@@ -34,7 +34,7 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._fallback import Answer
+from resilience_instrument.integrations._fallback import Answer, decoded
 from resilience_instrument.integrations._frame import FRAME, Frame
 from resilience_instrument.integrations._http import (
     FINE,
@@ -42,16 +42,24 @@ from resilience_instrument.integrations._http import (
     REDIRECTS,
     is_repeatable,
 )
-from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._patch import (
+    Replacement,
+    Target,
+    parameters,
+)
 from resilience_instrument.integrations._room import (
     deliver_as_made,
     described,
-    govern_sync,
     is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site
-from resilience_instrument.integrations._stand_in import StandIns
+from resilience_instrument.integrations._sending import (
+    Sending,
+    Site,
+    own_errors,
+    tell_sync,
+)
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -107,14 +115,23 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
 
 
 def _frame(original: Any) -> Any:
+    current, enter, leave = FRAME.get, FRAME.set, FRAME.reset
+
     @functools.wraps(original)
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        frame = Frame(FRAME.get(), stream=kwargs.get("stream", self.stream))
-        token = FRAME.set(frame)
+        frame = Frame()
+        parent = current()
+        if parent is not None:
+            frame.deadline = parent.deadline
+        frame.stream = kwargs.get("stream", self.stream) if kwargs else self.stream
+        token = enter(frame)
         try:
-            response = original(self, request, **kwargs)
+            # Where there is nothing to hand on, nothing is packed for it.
+            response = (
+                original(self, request, **kwargs) if kwargs else original(self, request)
+            )
         finally:
-            FRAME.reset(token)
+            leave(token)
         if response is frame.response:
             # Else it would include the attempts before, and the body.
             response.elapsed = dt.timedelta(0, frame.elapsed)
@@ -127,13 +144,13 @@ def _attempts(runtime: Runtime) -> Callable[[Any], Any]:
     site = Site(
         runtime,
         "requests",
-        {
-            errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-            errors.BulkheadFullError: BulkheadFullError,
-            errors.RateLimitedError: RateLimitedError,
-            errors.DeadlineExceededError: DeadlineExceededError,
-        },
-        {errors.CircuitBreakerOpenError: ProxyCircuitBreakerOpenError},
+        own_errors(
+            CircuitBreakerOpenError,
+            BulkheadFullError,
+            RateLimitedError,
+            DeadlineExceededError,
+        ),
+        own_errors(ProxyCircuitBreakerOpenError),
     )
     return functools.partial(_sender, site)
 
@@ -149,9 +166,12 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         return Clamp(frame.deadline, monotonic, sending=False)
 
     reads = site.lanes(_READ)
+    pool, connection, loaded, deadline = _POOL, _CONNECTION, modules, CURRENT.get
+    idempotent, current = IDEMPOTENT, FRAME.get
+    ordered = parameters(original)[2:] == _NAMES
 
     @functools.wraps(original)
-    def send(  # noqa: C901, PLR0912, PLR0913, PLR0917 - the signature of the original
+    def send(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - the signature of the original
         self: Any,
         request: Any,
         stream: Any = False,  # noqa: FBT002
@@ -166,19 +186,19 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         lane: Any
         made: Outcome | BaseException | None = None
         try:
-            frame = FRAME.get()
+            frame = current()
             if (
                 frame is not None
                 and frame.deadline is None
                 and not frame.stream
-                and CURRENT.get() is None
+                and deadline() is None
                 and not proxies
-                and _POOL.ConnectionCls is _CONNECTION
+                and pool.ConnectionCls is connection
                 and (request.body is None or not is_upload(request.headers))
-                and ("opentelemetry.context" not in modules or not is_watched())
+                and ("opentelemetry.context" not in loaded or not is_watched())
             ):
                 url, method = request.url, request.method
-                if timeout is None and method in IDEMPOTENT:
+                if timeout is None and method in idempotent:
                     lane = reads.get(url) or site.lane(url, _READ)
                 else:
                     repeatable = is_repeatable(method, request.headers)
@@ -196,14 +216,21 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
             frame.deadline = started + span
         frame.clamp = given_clamp if limit is None else own_clamp
         try:
-            response = original(
-                self,
-                request,
-                stream=stream,
-                timeout=timeout if limit is None else limit,
-                verify=verify,
-                cert=cert,
-                proxies=proxies,
+            if limit is None:
+                limit = timeout
+            # By position where that is sure to mean the same, as it costs half.
+            response = (
+                original(self, request, stream, limit, verify, cert, proxies)
+                if ordered
+                else original(
+                    self,
+                    request,
+                    stream=stream,
+                    timeout=limit,
+                    verify=verify,
+                    cert=cert,
+                    proxies=proxies,
+                )
             )
             headed = now = monotonic()
             status = response.status_code
@@ -221,7 +248,7 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
             made = error
         clamp, frame.clamp = frame.clamp, None
         if made is None:
-            if status in FINE:
+            if status == _OK or status in FINE:
                 try:
                     lane.succeed(generation, started, now)
                 except Exception as fault:
@@ -243,12 +270,7 @@ def _told(site: Site, original: Any, adapter: Any, request: Any, given: Given) -
     sending = _describe(site, original, adapter, request, given)
     if sending is None:
         return original(adapter, request, **_named(given))
-    result = govern_sync(site.runtime, sending.call, sending.policies, sending)
-    try:
-        sending.plan()
-    except Exception as fault:
-        site.runtime.fault("describe", fault)
-    return result
+    return tell_sync(site.runtime, sending)
 
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
@@ -345,8 +367,12 @@ class _Sending(Sending, StandIns):
         if span is not None and span < MIN_USEFUL:
             return
         limit = None
+        within = (shorter(given.connect, span), shorter(given.read, span))
         if timeout is None:
-            limit = (shorter(own.connect, span), shorter(own.read, span))
+            limit = within
+        elif within != (given.connect, given.read):
+            # Somebody limits what the app allows: its own object does not hold.
+            return
         lane.plans[timeout] = (span, limit)
 
     def take_over(self, clamp: Any, begun: Begun) -> None:
@@ -430,16 +456,10 @@ class _Sending(Sending, StandIns):
                     response.content  # noqa: B018 - reads what is left
             response.close()
 
-    def _answer_of(self, response: Any) -> Answer | None:
-        if response._content is False:  # noqa: SLF001 - reading it would wait
-            return None
-        # The body is decoded: its encoding and length are no longer true.
-        headers = (
-            (name, value)
-            for name, value in response.headers.items()
-            if name.lower() not in {"content-encoding", "content-length"}
-        )
-        return Answer(response.status_code, tuple(headers), response.content)
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if response._content is not False:  # noqa: SLF001 - reading it would wait
+            headers = decoded(response.headers.items())
+            keeper.keep(Answer(response.status_code, headers, response.content))
 
     def _response(self, answer: Answer) -> Any:
         raw = urllib3.HTTPResponse(
@@ -495,6 +515,7 @@ def _retries(adapter: Any) -> bool:
 _POOL: Final = urllib3.connectionpool.HTTPConnectionPool
 _CONNECTION: Final = _POOL.ConnectionCls
 _READ: Final = (True, True)
+_OK: Final = 200
 _NAMES: Final = ("stream", "timeout", "verify", "cert", "proxies")
 # Objects that cannot change, so that what was found out about them still holds.
 _STEADY: Final = frozenset({int, float, type(None)})

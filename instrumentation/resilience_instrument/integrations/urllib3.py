@@ -7,8 +7,11 @@ and other clients that are governed it passes untouched.
 
 from __future__ import annotations
 
+import functools
 import http.client
-from typing import TYPE_CHECKING, Any, Final, final
+import io
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import urllib3
 import urllib3.connection
@@ -25,20 +28,28 @@ from resilience_instrument.integrations._clamp import (
     clamp_response,
     send_unhurried,
 )
-from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._fallback import Answer, decoded, without
+from resilience_instrument.integrations._frame import FRAME, Frame, framed
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start, service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
 
 if TYPE_CHECKING:
-    from resilience_instrument.config.model import Timeouts
+    from collections.abc import Iterable
+
+    from resilience_instrument.config.model import FallbackSettings, Timeouts
+    from resilience_instrument.events import FallbackKind
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.verdict import Judgement, Phase
+
+_MANAGER: Final[ContextVar[Any]] = ContextVar("resilience_urllib3", default=None)
+"""The manager through which the app calls, which knows the way to other hosts."""
 
 _UNSET: Final = urllib3.Timeout.DEFAULT_TIMEOUT
 
@@ -103,33 +114,33 @@ def targets(runtime: Runtime) -> list[Target]:
     if not hasattr(urllib3, "BaseHTTPResponse"):
         return []
     pool = urllib3.connectionpool.HTTPConnectionPool
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "urllib3", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "urllib3", classes, {})
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(urllib3.connection.HTTPConnection, "request", send_unhurried),
         Target(pool, "_make_request", _attempts(site)),
         Target(pool, "urlopen", _pool_frame(runtime)),
-        Target(urllib3.PoolManager, "urlopen", _frame),
+        Target(urllib3.PoolManager, "urlopen", _managed),
     ]
 
 
-def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+_FRAMED: Final = framed(stream=False)
+
+
+def _managed(
+    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    token = FRAME.set(Frame(FRAME.get(), stream=False))
+    managed = _MANAGER.set(instance)
     try:
-        return wrapped(*args, **kwargs)
+        return _FRAMED(wrapped, instance, args, kwargs)
     finally:
-        FRAME.reset(token)
+        _MANAGER.reset(managed)
 
 
 def _pool_frame(runtime: Runtime) -> Wrapper:
@@ -139,7 +150,7 @@ def _pool_frame(runtime: Runtime) -> Wrapper:
         if clamp_here() is not None:
             # A client above is governed already.
             return wrapped(*args, **kwargs)
-        frame = Frame(FRAME.get(), stream=False)
+        frame = Frame.within(FRAME.get(), stream=False)
         given = kwargs
         try:
             given = _left_to_agent(runtime, frame, instance, args, kwargs)
@@ -233,14 +244,17 @@ def _is_of_requests(retries: Any) -> bool:
 
 
 @final
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """One request on its way through a pool: the `Io` of its call."""
 
     __slots__ = (
         "_arguments",
+        "_asked_for",
         "_clamp",
         "_explicit",
+        "_facts",
         "_given",
+        "_is_replaced",
         "_options",
         "_position",
         "_wrapped",
@@ -257,7 +271,8 @@ class _Sending(Sending):
         super().__init__(site, None)
         self._wrapped = wrapped
         self._arguments, self._options = args, kwargs
-        facts = _Facts(*args, **kwargs)
+        self._is_replaced = False
+        facts = self._facts = _Facts(*args, **kwargs)
         self._request = facts.conn
         self._position = _http.position(facts.body)
         absolute = not facts.url.startswith("/")
@@ -269,7 +284,7 @@ class _Sending(Sending):
         self._url = facts.url if absolute else f"{pool.scheme}://{service}{facts.url}"
         route = str(pool.proxy) if pool.proxy else None
         to = to._replace(path=facts.url[start:])
-        headers = urllib3.HTTPHeaderDict(facts.headers)
+        headers = self._asked_for = _readable(facts.headers)
         own = self._find_policies(service, route, to, headers)
         self._explicit = self._frame is None or self._frame.explicit
         self._given = own
@@ -355,6 +370,103 @@ class _Sending(Sending):
             "preload_content", True
         ):
             self._request.close()
+        if self._is_replaced and self._options.get("response_conn") is not None:
+            # The response that would have given it back is not the app's.
+            self._pool._put_conn(self._request)  # noqa: SLF001 - there is no other way
+
+    @property
+    def _pool(self) -> Any:
+        return self._wrapped.__self__
+
+    async def stand_in(
+        self,
+        kind: FallbackKind,
+        settings: FallbackSettings,
+        outcome: Outcome,
+        *,
+        may_be_sent: bool,
+    ) -> Outcome | None:
+        """Return another answer, unless urllib3 is going to try again itself."""
+        if self._comes_back(outcome):
+            return None
+        answer = await super().stand_in(
+            kind, settings, outcome, may_be_sent=may_be_sent
+        )
+        self._is_replaced = isinstance(answer, Returned)
+        return answer
+
+    def _comes_back(self, outcome: Outcome) -> bool:
+        """Tell whether the app's own retries repeat what came to `outcome`."""
+        retries, method = self._facts.retries, self._facts.method
+        if isinstance(retries, LeftToAgent) or not isinstance(retries, urllib3.Retry):
+            return False
+        response = error = None
+        if isinstance(outcome, Raised):
+            error = self._seen(outcome.error)
+        else:
+            response = cast("Any", outcome.value)
+            asked = "Retry-After" in response.headers
+            if not retries.is_retry(method, response.status, asked):
+                return False
+        try:
+            retries.increment(method, self._facts.url, response, error)
+        except Exception:
+            # Out of retries: it raises whatever it was given.
+            return False
+        return True
+
+    def _seen(self, error: Exception) -> Exception:
+        if isinstance(error, urllib3.exceptions.HTTPError):
+            return error
+        # As `urlopen` would say it.
+        return urllib3.exceptions.ProtocolError("Connection aborted.", error)
+
+    def _asked(self) -> Iterable[tuple[str, str]]:
+        return self._asked_for.items()
+
+    def _status(self, response: Any) -> int:
+        status: int = response.status
+        return status
+
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if not self._options.get("preload_content", True):
+            return
+        headers = tuple(response.headers.items())
+        if self._options.get("decode_content", True):
+            headers = decoded(headers)
+        keeper.keep(Answer(response.status, headers, response.data))
+
+    def _response(self, answer: Answer) -> Any:
+        reading = ("preload_content", "decode_content")
+        return urllib3.HTTPResponse(
+            body=io.BytesIO(answer.body),
+            headers=urllib3.HTTPHeaderDict(answer.headers),
+            status=answer.status,
+            reason=http.client.responses.get(answer.status),
+            request_method=self._facts.method,
+            request_url=self._facts.url,
+            retries=self._facts.retries,
+            **{name: self._options[name] for name in reading if name in self._options},
+        )
+
+    async def _send_to(self, url: str) -> Any:
+        manager, facts = _MANAGER.get() or _others(), self._facts
+        passed = ("chunked", "preload_content", "decode_content")
+        options = {n: self._options[n] for n in passed if n in self._options}
+        if self._explicit:
+            options["timeout"] = facts.timeout
+        if not isinstance(facts.retries, LeftToAgent):
+            options["retries"] = facts.retries
+        if self._position is not None:
+            facts.body.seek(self._position)
+        headers = urllib3.HTTPHeaderDict(without(self._asked(), {"host"}))
+        headers.update(self._key)
+        return manager.urlopen(
+            facts.method, url, body=facts.body, headers=headers, **options
+        )
+
+    async def _close(self, response: Any) -> None:
+        response.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as a thread waits."""
@@ -366,6 +478,26 @@ class _Sending(Sending):
             return Returned(self._wrapped(*self._arguments, **self._options))
         except Exception as error:
             return Raised(error)
+
+
+def _readable(given: Any) -> urllib3.HTTPHeaderDict:
+    """Return headers in which names are found, also where they are bytes."""
+    headers = urllib3.HTTPHeaderDict(given)
+    pairs = list(headers.iteritems())
+    if any(isinstance(part, bytes) for pair in pairs for part in pair):
+        texts = ((_text(name), _text(value)) for name, value in pairs)
+        headers = urllib3.HTTPHeaderDict(texts)
+    return headers
+
+
+def _text(part: str | bytes) -> str:
+    return part.decode("latin-1") if isinstance(part, bytes) else part
+
+
+@functools.cache
+def _others() -> urllib3.PoolManager:
+    """Return the way to other hosts for an app that uses a pool of one alone."""
+    return urllib3.PoolManager()
 
 
 @final

@@ -8,8 +8,9 @@ Bodies are the app's to read: an attempt ends with the headers.
 from __future__ import annotations
 
 import http.client
+import io
 import socket
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 # Not `import urllib.request`: while that is being imported its parent lacks it.
 from urllib import error as urllib_error
@@ -19,10 +20,12 @@ from resilience_instrument import errors
 from resilience_instrument.config.model import Timeouts
 from resilience_instrument.integrations import _http
 from resilience_instrument.integrations._clamp import CLAMP, Clamp, clamp_response
-from resilience_instrument.integrations._frame import FRAME, Frame
+from resilience_instrument.integrations._fallback import Answer, without
+from resilience_instrument.integrations._frame import framed
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import described, govern_sync
-from resilience_instrument.integrations._sending import Sending, Site
+from resilience_instrument.integrations._sending import Sending, Site, own_errors
+from resilience_instrument.integrations._stand_in import Keeper, StandIns
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.timeout import limits
@@ -30,6 +33,8 @@ from resilience_instrument.registry import NO_LIMITS
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -68,31 +73,18 @@ def targets(runtime: Runtime) -> list[Target]:
     return [
         Target(http.client.HTTPResponse, "__init__", clamp_response),
         Target(handler, "do_open", _attempts(runtime)),
-        Target(urllib_request.OpenerDirector, "open", _frame),
+        Target(urllib_request.OpenerDirector, "open", framed(stream=True)),
     ]
 
 
-def _frame(
-    wrapped: Any,
-    instance: Any,  # noqa: ARG001 - the shape of a wrapper
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    token = FRAME.set(Frame(FRAME.get(), stream=True))
-    try:
-        return wrapped(*args, **kwargs)
-    finally:
-        FRAME.reset(token)
-
-
 def _attempts(runtime: Runtime) -> Wrapper:
-    own_errors = {
-        errors.CircuitBreakerOpenError: CircuitBreakerOpenError,
-        errors.BulkheadFullError: BulkheadFullError,
-        errors.RateLimitedError: RateLimitedError,
-        errors.DeadlineExceededError: DeadlineExceededError,
-    }
-    site = Site(runtime, "urllib.request", own_errors, {})
+    classes = own_errors(
+        CircuitBreakerOpenError,
+        BulkheadFullError,
+        RateLimitedError,
+        DeadlineExceededError,
+    )
+    site = Site(runtime, "urllib.request", classes, {})
 
     def do_open(
         wrapped: Any,
@@ -115,7 +107,7 @@ def _sending(
 
 
 @final
-class _Sending(Sending):
+class _Sending(Sending, StandIns):
     """One request on its way through `do_open`: the `Io` of its call."""
 
     __slots__ = (
@@ -235,6 +227,57 @@ class _Sending(Sending):
             response: Any = outcome.value
             response.close()
 
+    def _asked(self) -> Iterable[tuple[str, str]]:
+        items: Iterable[tuple[str, str]] = self._request.header_items()
+        return items
+
+    def _status(self, response: Any) -> int:
+        status: int = response.status
+        return status
+
+    def _offer(self, response: Any, keeper: Keeper) -> None:
+        if type(response) is http.client.HTTPResponse:
+            # Not an attribute with a function: the two would hold each other.
+            response.__class__ = _Kept
+            response.__dict__[_KEEPER] = keeper
+
+    def _response(self, answer: Answer) -> Any:
+        request, status = self._request, answer.status
+        framing = {"content-length", "transfer-encoding", "connection"}
+        headers = (
+            *without(answer.headers, framing),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        )
+        reason = http.client.responses.get(status, "")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"HTTP/1.1 {status} {reason}\r\n{lines}\r\n".encode("latin-1")
+        response: Any = http.client.HTTPResponse(
+            _Heard(head + answer.body),  # type: ignore[arg-type]  # all that it needs
+            method=request.get_method(),
+        )
+        response.begin()
+        # As `do_open` does.
+        response.url, response.msg = request.full_url, response.reason
+        return response
+
+    async def _send_to(self, url: str) -> Any:
+        before = self._request
+        if self._position is not None:
+            before.data.seek(self._position)
+        headers = dict(without(before.header_items(), {"host", "content-length"}))
+        request = urllib_request.Request(  # noqa: S310 - as the configuration says
+            url, before.data, headers | self._key, method=before.get_method()
+        )
+        opener = self._wrapped.__self__.parent
+        try:
+            return opener.open(request, timeout=before.timeout)
+        except urllib_error.HTTPError as answer:
+            return answer
+
+    async def _close(self, response: Any) -> None:
+        response.close()
+
     async def sleep(self, seconds: float) -> None:
         """Wait, as a thread waits."""
         _http.sleep_sync(seconds)
@@ -245,6 +288,54 @@ class _Sending(Sending):
             return Returned(self._wrapped(self._class, self._request, **self._options))
         except Exception as error:
             return Raised(error)
+
+
+@final
+class _Heard:
+    """A socket on which an answer arrived already."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, raw: bytes) -> None:
+        self._bytes = raw
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        """Return what arrived, as a file."""
+        return io.BytesIO(self._bytes)
+
+
+_KEEPER: Final = "_resilience_keeper"
+
+
+class _Kept(http.client.HTTPResponse):
+    """A response that is kept if the app reads its body at once."""
+
+    def _forget(self) -> Any:
+        return self.__dict__.pop(_KEEPER, None)
+
+    def read(self, amt: int | None = None) -> bytes:
+        keeper = self._forget()
+        body = super().read(amt)
+        if keeper is not None and amt is None:
+            keeper.keep(Answer(self.status, tuple(self.headers.items()), body))
+        return body
+
+    def readinto(self, buffer: Any) -> int:
+        self._forget()
+        return super().readinto(buffer)
+
+    def read1(self, n: int = -1) -> bytes:
+        self._forget()
+        return super().read1(n)
+
+    def readline(self, limit: int = -1) -> bytes:  # type: ignore[override]  # likewise
+        self._forget()
+        return super().readline(limit)
+
+
+# To an app it is what it was.
+_Kept.__name__ = _Kept.__qualname__ = http.client.HTTPResponse.__name__
+_Kept.__module__ = http.client.HTTPResponse.__module__
 
 
 def _app_timeouts(timeout: Any) -> Timeouts | None:

@@ -53,7 +53,8 @@ class AdaptiveTimeout:
         self._due = _NEVER
         self._valve = _NEVER
         self._row = 0
-        self._window = TimeWindow(settings.valve_window)
+        # Made when it is needed: there is one for each service and class.
+        self._window: TimeWindow | None = None
 
     @property
     def floor(self) -> float:
@@ -80,10 +81,12 @@ class AdaptiveTimeout:
             return
         with self._lock:
             window = self._window
+            if window is None:
+                window = self._window = TimeWindow(self._settings.valve_window)
             window.roll(now)
             window.add(FAILED if timed_out else GOOD)
             self._row = self._row + 1 if timed_out else 0
-            if timed_out and self._is_too_often_locked():
+            if timed_out and self._is_too_often_locked(window):
                 self._row = 0
                 # What was cut says how long we waited, not how long it takes.
                 self._value = self._ceiling
@@ -93,8 +96,8 @@ class AdaptiveTimeout:
         """Replace the lock, in a child that was just forked."""
         self._lock = threading.Lock()
 
-    def _is_too_often_locked(self) -> bool:
-        window, settings = self._window, self._settings
+    def _is_too_often_locked(self, window: TimeWindow) -> bool:
+        settings = self._settings
         share = window.failures / window.total
         return self._row >= settings.valve_row or share > settings.valve_share
 

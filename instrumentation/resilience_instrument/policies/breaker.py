@@ -11,6 +11,9 @@ One lock guards a few lines and is never held across anybody else's code. A clos
 circuit that has seen no failure is asked and told without it: two flags say so, and
 successes are counted by one addition that nothing can interrupt under the global
 interpreter lock. They enter the ledger with the next attempt that takes the lock.
+
+The module is long because one lock guards one state: whatever reads or writes it under
+that lock stands here, so that it can be read in one go.
 """
 
 from __future__ import annotations

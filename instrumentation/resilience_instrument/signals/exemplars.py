@@ -1,23 +1,19 @@
 """Exemplars: for each bucket the last sampled trace that fell into it.
 
-They lie in hidden cells of the endpoint's block, so that the process which serves
-the metrics shows those of all processes. The time is set last and taken away
+They lie in blocks of their own, made when there is a trace, so that the process which
+serves the metrics shows those of all processes. The time is set last and taken away
 first: a reader that finds the same time before and after has no mixture.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
 
-_LAYOUT: Final = LAYOUTS[catalog.API_REQUEST_DURATION.scope]
-_COUNTS: Final = _LAYOUT.hidden_counts
-_SUMS: Final = _LAYOUT.hidden_sums
 _HALF: Final = 1 << 64
 _SIGN: Final = 1 << 63
 
@@ -31,15 +27,6 @@ class Exemplar(NamedTuple):
     time: float
 
 
-@runtime_checkable
-class Sampled(Protocol):
-    """What an observer of spans keeps with a call that is traced."""
-
-    def sampled(self) -> tuple[int, int] | None:
-        """Return the ids of the trace and of the span, None if it is not sampled."""
-        ...
-
-
 def note(  # noqa: PLR0913 - one observation, every part of it by name
     counts: MutableSequence[int],
     sums: MutableSequence[float],
@@ -51,7 +38,7 @@ def note(  # noqa: PLR0913 - one observation, every part of it by name
     time: float,
 ) -> None:
     """Keep an observation as the exemplar of its bucket."""
-    ids, facts = _COUNTS + 3 * bucket, _SUMS + 2 * bucket
+    ids, facts = 3 * bucket, 2 * bucket
     sums[facts + 1] = 0.0
     counts[ids] = _signed(trace_id // _HALF)
     counts[ids + 1] = _signed(trace_id % _HALF)
@@ -62,7 +49,7 @@ def note(  # noqa: PLR0913 - one observation, every part of it by name
 
 def read(counts: Sequence[int], sums: Sequence[float], bucket: int) -> Exemplar | None:
     """Return the exemplar of a bucket, None if it has none."""
-    ids, facts = _COUNTS + 3 * bucket, _SUMS + 2 * bucket
+    ids, facts = 3 * bucket, 2 * bucket
     time = sums[facts + 1]
     if not time:
         return None
@@ -78,10 +65,8 @@ def keep_latest(
     other_sums: Sequence[float],
 ) -> None:
     """Replace what another process observed later, bucket by bucket."""
-    if not any(other_sums[_SUMS:]):
-        return
     for bucket in range(len(catalog.BUCKETS) + 1):
-        ids, facts = _COUNTS + 3 * bucket, _SUMS + 2 * bucket
+        ids, facts = 3 * bucket, 2 * bucket
         if other_sums[facts + 1] > sums[facts + 1]:
             counts[ids : ids + 3] = other_counts[ids : ids + 3]
             sums[facts : facts + 2] = other_sums[facts : facts + 2]

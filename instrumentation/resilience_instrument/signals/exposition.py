@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.native import sleep
 from resilience_instrument.signals import catalog, exemplars
-from resilience_instrument.signals.layout import INFOS, LAYOUTS
+from resilience_instrument.signals.layout import EXEMPLARS, INFOS, LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,6 +87,7 @@ class Exposition:
         scopes: dict[tuple[str, ...], list[Record | Block]] = {}
         for block in gathered.blocks:
             scopes.setdefault(block.layout.scope, []).append(block)
+        examples = {block.labels: block for block in scopes.get(EXEMPLARS, ())}
         for metric in catalog.METRICS:
             yield _head(metric, openmetrics=openmetrics)
             yield computed.get(metric.name, ())
@@ -96,7 +97,10 @@ class Exposition:
                         yield [_prefix(metric.name, metric, block.labels) + "1.0"]
                     continue
                 for series in self._series(block).get(metric.name, ()):
-                    yield _values(block, series, openmetrics=openmetrics)
+                    lines = _values(block, series)
+                    if openmetrics and metric is catalog.API_REQUEST_DURATION:
+                        _add_exemplars(lines, examples.get(block.labels))
+                    yield lines
 
     def _series(self, block: Record | Block) -> Mapping[str, list[_Series]]:
         key = (block.layout.scope, block.labels)
@@ -170,9 +174,7 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _values(
-    block: Record | Block, series: _Series, *, openmetrics: bool
-) -> Iterable[str]:
+def _values(block: Record | Block, series: _Series) -> list[str]:
     place, prefixes = series
     metric = place.metric
     if metric.kind != "histogram":
@@ -183,13 +185,13 @@ def _values(
     buckets = block.counts[place.cell : place.cell + len(_BOUNDS)]
     seen = list(itertools.accumulate(buckets))
     lines = [f"{p}{n}.0" for p, n in zip(prefixes, [*seen, seen[-1]], strict=False)]
-    if openmetrics and metric is catalog.API_REQUEST_DURATION:
-        _add_exemplars(lines, block)
     lines.append(f"{prefixes[-1]}{block.sums[place.total]!r}")
     return lines
 
 
-def _add_exemplars(lines: list[str], block: Record | Block) -> None:
+def _add_exemplars(lines: list[str], block: Record | Block | None) -> None:
+    if block is None:
+        return
     for bucket in range(len(_BOUNDS)):
         found = exemplars.read(block.counts, block.sums, bucket)
         if found is not None:

@@ -15,14 +15,32 @@ if TYPE_CHECKING:
 
 def _told(event: str) -> Callable[..., None]:
     def tell(self: Fanout, *facts: Any) -> None:
-        for observer in self.observers:
+        for hear in self.ears[event]:
             try:
-                getattr(observer, event)(*facts)
+                hear(*facts)
             except Exception as fault:
                 self.report("observer", fault)
 
     tell.__doc__ = f"Tell everyone about `{event}`."
     return tell
+
+
+@final
+class _Ears(dict[str, tuple[Any, ...]]):
+    """For each event what hears it, looked for when it happens first.
+
+    Args:
+        observers: Who is told.
+    """
+
+    def __init__(self, observers: Sequence[object]) -> None:
+        super().__init__()
+        self._observers = observers
+
+    def __missing__(self, event: str) -> tuple[Any, ...]:
+        found = tuple(getattr(observer, event) for observer in self._observers)
+        self[event] = found
+        return found
 
 
 @final
@@ -34,10 +52,11 @@ class Fanout:
         report: Takes what an observer raised.
     """
 
-    __slots__ = ("observers", "report")
+    __slots__ = ("ears", "observers", "report")
 
     def __init__(self, observers: Sequence[object], report: Report) -> None:
         self.observers = tuple(observers)
+        self.ears = _Ears(self.observers)
         self.report = report
 
     def tally(self, call: Call) -> Tally | None:

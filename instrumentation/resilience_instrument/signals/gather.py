@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.native import sleep
-from resilience_instrument.signals import catalog, exemplars, ledger, standing
-from resilience_instrument.signals.layout import INFOS, LAYOUTS
+from resilience_instrument.signals import catalog, exemplars, ledger, plain, standing
+from resilience_instrument.signals.layout import EXEMPLARS, INFOS, LAYOUTS, PLAIN
 from resilience_instrument.signals.ledger import Record
 from resilience_instrument.signals.store import ENDPOINT, ENDPOINTS, OTHER, SERVICE
 
@@ -60,17 +60,42 @@ class _Sum:
     def add(self, found: Record | Block) -> None:
         """Add one block."""
         layout = found.layout
-        key = (layout.scope, found.labels)
-        present = self.blocks.get(key)
-        if present is None and layout.scope == ENDPOINT:
-            self.endpoints += 1
-            if self.endpoints > ENDPOINTS:
-                key = (ENDPOINT, (found.labels[0], OTHER))
-                present = self.blocks.get(key)
+        if layout.scope == PLAIN:
+            for share in plain.shares(found):
+                self._add_share(share)
+            return
+        labels = self._labels(layout.scope, found.labels)
+        present = self.blocks.get((layout.scope, labels))
         if present is None:
-            self.blocks[key] = _copied(found, key[1])
+            self.blocks[layout.scope, labels] = _copied(found, labels)
         else:
             _add(present, found)
+
+    def _labels(
+        self, scope: tuple[str, ...], labels: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Return the labels under which a block is shown: there may be too many."""
+        if scope == ENDPOINT and (scope, labels) not in self.blocks:
+            self.endpoints += 1
+            if self.endpoints > ENDPOINTS:
+                return labels[0], OTHER
+        return labels
+
+    def _add_share(self, share: plain.Share) -> None:
+        labels = self._labels(share.scope, share.labels)
+        present = self.blocks.get((share.scope, labels))
+        if present is None:
+            present = self.blocks[share.scope, labels] = _empty(share.scope, labels)
+        for cell, number in share.counts:
+            present.counts[cell] += number
+        for cell, seconds in share.sums:
+            ticks = _ticks(present.sums[cell]) + _ticks(seconds)
+            present.sums[cell] = _seconds(ticks)
+
+
+def _empty(scope: tuple[str, ...], labels: tuple[str, ...]) -> Record:
+    layout = LAYOUTS[scope]
+    return Record(layout, labels, [0] * layout.counts, [0.0] * layout.sums)
 
 
 def _copied(found: Record | Block, labels: tuple[str, ...]) -> Record:
@@ -85,14 +110,15 @@ def _copied(found: Record | Block, labels: tuple[str, ...]) -> Record:
 def _add(to: Record, found: Record | Block) -> None:
     """Add one block to another; what its hidden cells say is no number to add."""
     layout = to.layout
+    if layout.scope == EXEMPLARS:
+        exemplars.keep_latest(to.counts, to.sums, found.counts, found.sums)
+        return
     shown = layout.hidden_counts
     to.counts[:shown] = list(map(operator.add, to.counts[:shown], found.counts[:shown]))
     for place in layout.places:
         if place.total >= 0:
             ticks = _ticks(to.sums[place.total]) + _ticks(found.sums[place.total])
             to.sums[place.total] = _seconds(ticks)
-    if layout.scope == ENDPOINT:
-        exemplars.keep_latest(to.counts, to.sums, found.counts, found.sums)
 
 
 # Sums are added as whole microseconds. Floats added in another order, when a dead
@@ -191,7 +217,8 @@ def _is_note(record: Record) -> bool:
 
 
 def _outlives(record: Record) -> bool:
-    return record.layout.scope not in INFOS
+    scope = record.layout.scope
+    return scope not in INFOS and scope != EXEMPLARS
 
 
 def _without_gauges(record: Record) -> Record:
@@ -202,6 +229,10 @@ def _without_gauges(record: Record) -> Record:
     sums[layout.hidden_sums :] = [0.0] * (layout.sums - layout.hidden_sums)
     if layout.scope == SERVICE:
         counts[_INFLIGHT] = 0
+    if layout.scope == PLAIN:
+        # Hidden as they are, these count.
+        counts[:], sums[:] = record.counts, record.sums
+        plain.without_gauges(counts)
     return Record(layout, record.labels, counts, sums)
 
 

@@ -12,12 +12,12 @@ gauge is computed when it is read, by whichever process does that.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast, final
 
 from resilience_instrument.signals import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableSequence
 
     from resilience_instrument.signals.catalog import Metric
 
@@ -30,16 +30,43 @@ COUNTED: Final = frozenset(m.name for m in (catalog.INFLIGHT, *INFOS.values()))
 """Gauges that are kept in blocks; all others are computed when they are read."""
 
 
+PLAIN: Final = ("service", "endpoint", "library")
+"""The scope of calls that succeed at once, see `plain.py`: all its cells are hidden."""
+
+EXEMPLARS: Final = ("service", "endpoint", "exemplars")
+"""The scope of `exemplars.py`; the labels are those of an endpoint."""
+
 HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
     # `standing.py`: a state; until when, budget, until when, timeouts.
     catalog.BREAKER_STATE.scope: (1, 3 + len(catalog.TIMEOUT_KINDS)),
     # `exemplars.py`, for each bucket: a trace in two halves, a span; value, time.
-    catalog.API_REQUEST_DURATION.scope: (
-        3 * (len(catalog.BUCKETS) + 1),
-        2 * (len(catalog.BUCKETS) + 1),
-    ),
+    EXEMPLARS: (3 * (len(catalog.BUCKETS) + 1), 2 * (len(catalog.BUCKETS) + 1)),
+    # How many began, how many ended in each bucket; how long they took.
+    PLAIN: (1 + len(catalog.BUCKETS) + 1, 1),
 }
 """For each scope that has some, how many hidden counts and sums."""
+
+
+Cells: TypeAlias = "tuple[memoryview[int], memoryview[float], int]"
+"""The memory of one block: its counts, then its sums.
+
+Memory that many blocks share, as whole numbers and as floats, and where the block
+begins. It is a plain tuple, as those are taken apart fastest.
+"""
+
+
+def counts_in(cells: Cells, layout: Layout) -> MutableSequence[int]:
+    """Return the counts alone."""
+    whole, _, first = cells
+    found: Any = whole[first : first + layout.counts]
+    return cast("MutableSequence[int]", found)
+
+
+def sums_in(cells: Cells, layout: Layout) -> MutableSequence[float]:
+    """Return the sums alone."""
+    _, floats, first = cells
+    found: Any = floats[first + layout.counts : first + layout.counts + layout.sums]
+    return cast("MutableSequence[float]", found)
 
 
 class Place(NamedTuple):
@@ -117,6 +144,8 @@ def _scopes() -> Iterator[tuple[str, ...]]:
     for metric in catalog.METRICS:
         if _is_stored(metric):
             yield metric.scope
+    yield PLAIN
+    yield EXEMPLARS
 
 
 LAYOUTS: Final = {scope: Layout(scope) for scope in _scopes()}

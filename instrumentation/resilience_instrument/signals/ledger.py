@@ -15,12 +15,12 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import LAYOUTS, counts_in, sums_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from resilience_instrument.signals.layout import Layout
+    from resilience_instrument.signals.layout import Cells, Layout
 
 _WORD: Final = 8
 _FIRST: Final = 1 << 16
@@ -53,7 +53,7 @@ class Ledger:
         OSError: There is no room for it.
     """
 
-    __slots__ = ("_free", "_path", "_segment", "_size", "_used")
+    __slots__ = ("_floats", "_free", "_path", "_segment", "_size", "_used")
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -61,10 +61,8 @@ class Ledger:
         self._used = 0
         self._grow()
 
-    def allocate(
-        self, layout: Layout, labels: tuple[str, ...]
-    ) -> tuple[MutableSequence[int], MutableSequence[float]]:
-        """Return the counts and the sums of a new block, all 0.
+    def allocate(self, layout: Layout, labels: tuple[str, ...]) -> Cells:
+        """Return the cells of a new block, all 0.
 
         The caller sees to it that one thread at a time is here.
 
@@ -88,13 +86,10 @@ class Ledger:
         named = start + 3
         free[named : named + words] = memoryview(text.ljust(words * _WORD)).cast("q")
         first = named + words
-        sums = first + layout.counts
         self._used = start + needed
         # From here on, readers find the record.
         free[0] = self._used
-        floats: Any = free[sums : sums + layout.sums].cast("B").cast("d")
-        whole: Any = free[first:sums]
-        return whole, floats
+        return free, self._floats, first
 
     def _grow(self) -> None:
         size = _segment_size(self._size)
@@ -106,6 +101,7 @@ class Ledger:
         finally:
             os.close(descriptor)
         self._free = memoryview(segment).cast("q")
+        self._floats: Any = memoryview(segment).cast("d")
         self._size += size
         self._used = 1
         self._free[0] = self._used
@@ -134,9 +130,12 @@ def write(path: str, records: Iterable[Record]) -> None:
         pass
     ledger = Ledger(path)
     for record in records:
-        counts, sums = ledger.allocate(record.layout, record.labels)
-        counts[:] = memoryview(_packed("q", record.counts)).cast("q")
-        sums[:] = memoryview(_packed("d", record.sums)).cast("d")
+        layout = record.layout
+        cells = ledger.allocate(layout, record.labels)
+        counts: Any = memoryview(_packed("q", record.counts)).cast("q")
+        sums: Any = memoryview(_packed("d", record.sums)).cast("d")
+        counts_in(cells, layout)[:] = counts
+        sums_in(cells, layout)[:] = sums
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:

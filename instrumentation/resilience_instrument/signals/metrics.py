@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from resilience_instrument.native import allocate_lock
-from resilience_instrument.signals import catalog, exemplars, standing
-from resilience_instrument.signals.exemplars import Sampled
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals import catalog, exemplars, plain, standing
+from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS, PLAIN
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ _ATTEMPT_BUCKETS: Final = {
     o: (_E.at(catalog.ATTEMPT_DURATION, o), _E.sum_at(catalog.ATTEMPT_DURATION, o))
     for o in catalog.ATTEMPT_OUTCOMES
 }
-_SUCCEEDED_CALLS: Final = _CALLS["success"]
-_SUCCEEDED_ATTEMPTS: Final = _ATTEMPTS["success"]
-_SUCCEEDED_BUCKETS, _SUCCEEDED_SUM = _ATTEMPT_BUCKETS["success"]
+# Names of this module are found faster than those of another.
+_ENDED: Final = plain.ENDED
+_SECONDS: Final = LAYOUTS[PLAIN].counts
 _BUCKETS: Final = catalog.BUCKETS
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
@@ -121,7 +120,7 @@ class MetricsObserver:
         counts = self._store.service(service).counts
         counts[_INFLIGHT] += 1
         if not counts[standing.STATE]:
-            self._restate(service)
+            self.restate(service)
         if call.unbounded:
             unbounded = self._store.block(
                 catalog.UNBOUNDED.scope, service, call.library
@@ -130,16 +129,9 @@ class MetricsObserver:
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        block = self._endpoint(call)
-        service = block.labels[0]
-        overflow = unbounded = None
-        if OTHER in block.labels:
-            overflow = self._store.block(_OVERFLOW_SCOPE)
-        if call.unbounded:
-            unbounded = self._store.block(
-                catalog.UNBOUNDED.scope, service, call.library
-            )
-        return PlainTally(block, self._store.service(service), unbounded, overflow)
+        labels = self._endpoint(call).labels
+        library = call.library if call.unbounded else plain.BOUNDED
+        return PlainTally(self._store.block(PLAIN, *labels, library))
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -176,7 +168,7 @@ class MetricsObserver:
         reason: str,  # noqa: ARG002 - likewise
     ) -> None:
         """State what is left of the budget; the attempt counts when it starts."""
-        self._restate(call.service)
+        self.restate(call.service)
 
     def retry_skipped(self, call: Call, reason: SkipReason) -> None:
         """Count why a transient failure was not tried again."""
@@ -190,7 +182,7 @@ class MetricsObserver:
         """Count a transition of the service's circuit."""
         pair = (transition.from_state, transition.to_state)
         self._store.service(call.service).counts[_CHANGES[pair]] += 1
-        self._restate(call.service)
+        self.restate(call.service)
 
     def would_act(
         self, call: Call, policy: ActingPolicy, saved: float, lost: int
@@ -221,7 +213,7 @@ class MetricsObserver:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
         if call.span is not None:
-            _exemplify(block, call.span, seconds)
+            self._exemplify(block, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -257,7 +249,7 @@ class MetricsObserver:
             self._infos.append((metric, values))
         self._store.block(metric.scope, *values).counts[0] = 1
 
-    def _restate(self, service: str) -> None:
+    def restate(self, service: str) -> None:
         """Say how a service stands now, where whoever serves the metrics reads it."""
         block = self._store.service(service)
         # Under the lock, so that what is written last was also asked last.
@@ -265,6 +257,24 @@ class MetricsObserver:
             found = self._stand(service)
             if found is not None and block.labels[0] == service:
                 standing.write(block.counts, block.sums, found)
+
+    def _exemplify(self, endpoint: Block, span: object, seconds: float) -> None:
+        """Keep the call's trace as an example of a call that takes so long."""
+        # Asked for by name: what a protocol has costs more to find than to use.
+        ask: Any = getattr(span, "sampled", None)
+        found = None if ask is None else ask()
+        if found is not None:
+            trace_id, span_id = found
+            block = self._store.block(EXEMPLARS, *endpoint.labels)
+            exemplars.note(
+                block.counts,
+                block.sums,
+                bisect_left(catalog.BUCKETS, seconds),
+                trace_id=trace_id,
+                span_id=span_id,
+                value=seconds,
+                time=time.time(),
+            )
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
@@ -275,68 +285,30 @@ class PlainTally:
     """Counts calls to one endpoint that succeed at once: what the observer would.
 
     Args:
-        block: The endpoint's numbers.
-        service: The service's numbers.
-        unbounded: Where calls without a timeout are counted, None if they have one.
-        overflow: Where calls beyond the labels are counted, None if they have one.
+        block: The numbers of calls of this kind.
     """
 
-    __slots__ = ("_block", "_overflow", "_overflow_cell", "_service", "_unbounded")
+    __slots__ = ("_block",)
 
-    def __init__(
-        self,
-        block: Block,
-        service: Block,
-        unbounded: Block | None,
-        overflow: Block | None,
-    ) -> None:
+    def __init__(self, block: Block) -> None:
         self._block = block
-        self._service = service
-        self._unbounded = unbounded
-        self._overflow = overflow
-        kind = "service" if service.labels[0] == OTHER else "endpoint"
-        self._overflow_cell = _OVERFLOWS[kind]
 
     def begin(self) -> None:
         """Count a call under way."""
-        self._service.counts[_INFLIGHT] += 1
+        whole, _, first = self._block.cells
+        whole[first] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        self._service.counts[_INFLIGHT] -= 1
+        whole, _, first = self._block.cells
+        whole[first] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        self._service.counts[_INFLIGHT] -= 1
-        if self._unbounded is not None:
-            self._unbounded.counts[_UNBOUNDED] += 1
-        if self._overflow is not None:
-            self._overflow.counts[self._overflow_cell] += 1
-        block = self._block
-        counts, sums = block.counts, block.sums
-        bucket = bisect_left(_BUCKETS, seconds)
-        counts[_SUCCEEDED_ATTEMPTS] += 1
-        counts[_SUCCEEDED_BUCKETS + bucket] += 1
-        sums[_SUCCEEDED_SUM] += seconds
-        counts[_SUCCEEDED_CALLS] += 1
-        counts[_CALL_BUCKETS + bucket] += 1
-        sums[_CALL_SUM] += seconds
-
-
-def _exemplify(block: Block, span: object, seconds: float) -> None:
-    """Keep the call's trace as an example of a call that takes so long."""
-    found = span.sampled() if isinstance(span, Sampled) else None
-    if found is not None:
-        trace_id, span_id = found
-        exemplars.note(
-            block.counts,
-            block.sums,
-            bisect_left(catalog.BUCKETS, seconds),
-            trace_id=trace_id,
-            span_id=span_id,
-            value=seconds,
-            time=time.time(),
-        )
+        whole, floats, first = self._block.cells
+        bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
+        whole[bucket] += 1
+        floats[first + _SECONDS] += seconds
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

@@ -33,8 +33,8 @@ from resilience_instrument.signals.store import in_memory
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resilience_instrument.signals.layout import Layout
-    from resilience_instrument.signals.store import Cells, Store
+    from resilience_instrument.signals.layout import Cells, Layout
+    from resilience_instrument.signals.store import Store
 
 # The port of a leader that was killed is free at once, but for a moment a child
 # that it was about to start may still hold it.

@@ -58,9 +58,9 @@ class _Spans:
 
     __slots__ = ("around", "attempts", "began", "call", "others", "trace", "tracer")
 
-    def __init__(self, trace: Any, others: Position, around: Any) -> None:
+    def __init__(self, trace: Any, tracer: Any, others: Position, around: Any) -> None:
         self.trace = trace
-        self.tracer = trace.get_tracer(_NAME, __version__)
+        self.tracer = tracer
         self.others = others
         self.around = around
         self.began = time.time_ns()
@@ -113,10 +113,11 @@ class SpanObserver:
             a library, below us.
     """
 
-    __slots__ = ("_traced_below",)
+    __slots__ = ("_traced_below", "_tracer")
 
     def __init__(self, traced_below: Callable[[str], bool] = _nobody) -> None:
         self._traced_below = traced_below
+        self._tracer: tuple[Any, Any] = (None, None)
 
     def tally(self, call: Call) -> None:
         """Count nothing; where somebody records, every call is told in full."""
@@ -128,9 +129,19 @@ class SpanObserver:
             return
         from opentelemetry import context  # noqa: PLC0415 - the app has it loaded
 
-        spans = _Spans(trace, self._others(trace, call), context.get_current())
+        others, around = self._others(trace, call), context.get_current()
+        spans = _Spans(trace, self._tracer_of(trace), others, around)
         if spans.others != "nowhere" or spans.tell(call).is_recording():
             call.span = spans
+
+    def _tracer_of(self, trace: Any) -> Any:
+        """Return our tracer, asked for once: a provider makes a new one each time."""
+        provider = trace._TRACER_PROVIDER  # noqa: SLF001 - as `_recording_api`
+        known, tracer = self._tracer
+        if known is not provider:
+            tracer = trace.get_tracer(_NAME, __version__)
+            self._tracer = provider, tracer
+        return tracer
 
     def _others(self, trace: Any, call: Call) -> Position:
         current = trace.get_current_span()
@@ -174,6 +185,8 @@ class SpanObserver:
         status = judgement.status
         if status is not None:
             attempt.set_attribute("http.response.status_code", status)
+        if judgement.code:
+            attempt.set_attribute("db.response.status_code", judgement.code)
         failed = judgement.verdict is not Verdict.SUCCESS
         if failed or (status is not None and status >= _CLIENT_ERROR):
             timed_out = judgement.timeout is not None

@@ -6,18 +6,17 @@ belong to the app and are never touched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import LAYOUTS, counts_in, sums_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableSequence
+    from collections.abc import Callable, Iterator, MutableSequence
 
-    from resilience_instrument.signals.layout import Layout
+    from resilience_instrument.signals.layout import Cells, Layout
 
-    Cells = tuple[MutableSequence[int], MutableSequence[float]]
     Allocate = Callable[[Layout, tuple[str, ...]], Cells]
 
 SERVICES: Final = 1024
@@ -35,23 +34,42 @@ SERVICE: Final = catalog.BREAKER_CHANGES.scope
 
 def in_memory(layout: Layout, labels: tuple[str, ...]) -> Cells:  # noqa: ARG001 - the shape of an allocator
     """Return cells for a block that nobody else reads."""
-    return [0] * layout.counts, [0.0] * layout.sums
+    memory = memoryview(bytearray((layout.counts + layout.sums) * 8))
+    floats: Any = memory.cast("d")
+    return memory.cast("q"), floats, 0
 
 
 @final
 class Block:
     """The numbers of one scope: add to them where the layout says.
 
-    `counts[i] += 1` is atomic under the GIL: no call and no backward jump lies
-    between reading and writing, so no other thread can come in between.
+    Adding to one is atomic under the GIL: no call and no backward jump lies between
+    reading and writing, so no other thread can come in between.
+
+    Attributes:
+        layout: What lies where.
+        labels: The values of the scope's labels.
+        cells: Where all of it lies. Views of the counts and the sums alone are made
+            when they are asked for: kept for every block, they would take more
+            memory than the numbers.
     """
 
-    __slots__ = ("counts", "labels", "layout", "sums")
+    __slots__ = ("cells", "labels", "layout")
 
-    def __init__(self, layout: Layout, labels: tuple[str, ...]) -> None:
+    def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
         self.layout = layout
         self.labels = labels
-        self.counts, self.sums = in_memory(layout, labels)
+        self.cells = cells
+
+    @property
+    def counts(self) -> MutableSequence[int]:
+        """The counts."""
+        return counts_in(self.cells, self.layout)
+
+    @property
+    def sums(self) -> MutableSequence[float]:
+        """The sums."""
+        return sums_in(self.cells, self.layout)
 
 
 @final
@@ -72,7 +90,9 @@ class Store:
         # A real lock: the thread that serves the metrics is no greenlet.
         self._lock = allocate_lock()
         self._allocate: Allocate = in_memory
-        self._blocks: dict[tuple[tuple[str, ...], tuple[str, ...]], Block] = {}
+        self._blocks: dict[tuple[str, ...], dict[tuple[str, ...], Block]] = {
+            scope: {} for scope in LAYOUTS
+        }
         self._endpoints: dict[tuple[str, str], Block] = {}
         self._known: set[str] = set()
         self.block(catalog.LABEL_OVERFLOW.scope)
@@ -96,32 +116,35 @@ class Store:
 
     def block(self, scope: tuple[str, ...], *labels: str) -> Block:
         """Return the block of a scope for these values of its labels."""
-        found = self._blocks.get((scope, labels))
+        blocks = self._blocks[scope]
+        found = blocks.get(labels)
         if found is None:
             with self._lock:
-                found = self._blocks.get((scope, labels))
+                found = blocks.get(labels)
                 if found is None:
-                    found = Block(LAYOUTS[scope], labels)
-                    found.counts, found.sums = self._allocate(found.layout, labels)
-                    self._blocks[scope, labels] = found
+                    layout = LAYOUTS[scope]
+                    cells = self._allocate(layout, labels)
+                    found = blocks[labels] = Block(layout, labels, cells)
         return found
 
     def settle(self, allocate: Allocate) -> None:
         """Keep every block, and all that will come, in cells that `allocate` gives."""
         with self._lock:
             self._allocate = allocate
-            for block in self._blocks.values():
-                counts, sums = allocate(block.layout, block.labels)
-                for index, count in enumerate(block.counts):
-                    counts[index] = count
-                for index, value in enumerate(block.sums):
-                    sums[index] = value
-                block.counts, block.sums = counts, sums
+            for block in self._all_locked():
+                cells = allocate(block.layout, block.labels)
+                counts_in(cells, block.layout)[:] = block.counts
+                sums_in(cells, block.layout)[:] = block.sums
+                block.cells = cells
 
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""
         with self._lock:
-            return list(self._blocks.values())
+            return list(self._all_locked())
+
+    def _all_locked(self) -> Iterator[Block]:
+        for blocks in self._blocks.values():
+            yield from blocks.values()
 
     def renew(self) -> None:
         """Begin with nothing, in a child that was just forked."""
