@@ -17,6 +17,10 @@ BENCH_VENV := benchmarks/.venv
 BENCH := $(BENCH_VENV)/bin/python -m benchmarks
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
+# Which of the suites named in ARGS run against database servers; without, all run.
+UPSTREAM_DATABASES = $(filter psycopg2% pymysql% sqlalchemy%,$(ARGS))
+UPSTREAM_CLIENTS = $(filter-out $(UPSTREAM_DATABASES),$(ARGS))
+
 # Needs neither servers nor other agents: runs on every version that we support.
 CORE := tests/policies tests/signals tests/bootstrap tests/cli tests/test_agent.py \
 	tests/test_engine.py tests/test_hedging.py tests/test_fastpath.py tests/test_cycles.py \
@@ -93,8 +97,11 @@ build: $(VENV)/.release ## Build the sdist and, from it, the wheel into dist/
 changelog: $(VENV)/.release ## Show what the next release's changelog will say
 	@$(BIN)/python -m towncrier build --draft --version next
 
-upstream: $(VENV)/.created ## Run the test suites of requests and httpx under the agent
-	@$(BIN)/python tests/upstream/compare.py $(ARGS)
+upstream: $(VENV)/.test ## Run test suites of HTTP clients, drivers and SQLAlchemy under the agent
+	@status=0; \
+	$(if $(or $(UPSTREAM_CLIENTS),$(if $(ARGS),,all)),$(BIN)/python tests/upstream/compare.py $(UPSTREAM_CLIENTS) || status=1;) \
+	$(if $(or $(UPSTREAM_DATABASES),$(if $(ARGS),,all)),$(BIN)/python tests/upstream/databases.py $(UPSTREAM_DATABASES) || status=1;) \
+	exit $$status
 
 bench: $(BENCH_VENV)/.bench ## Measure what the agent costs; ARGS="calls" runs some of it
 	@$(BENCH) $(ARGS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import itertools
-import os
 import random
 import resource
 import subprocess
@@ -17,8 +16,10 @@ import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import databases
 from benchmarks.harness import instructions
 from benchmarks.harness.figure import CONTROL
+from benchmarks.harness.installed import installed
 from benchmarks.harness.interleave import (
     alternate,
     interleave,
@@ -43,7 +44,15 @@ _CALLED: Final = (
     "async httpx",
     "sqlite3",
 )
-_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback", "psycopg2")
+_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback")
+_DATABASES: Final = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+_COMPARED: Final[tuple[str, ...]] = (
+    BARE,
+    "agent",
+    "agent + spans",
+    "opentelemetry",
+    "opentelemetry + spans",
+)
 
 
 def stacks_for(target: str) -> list[str]:
@@ -62,8 +71,6 @@ def calls(*, full: bool) -> Iterator[Result]:
     if full:
         targets += _OVER_LOOPBACK
     for target in targets:
-        if target == "psycopg2" and "BENCHMARK_POSTGRESQL" not in os.environ:
-            continue
         rounds = 40 if full else 8
         stacks = stacks_for(target)
         samples = alternate(target, stacks, rounds, nanoseconds)
@@ -84,6 +91,25 @@ def counted(*, full: bool) -> Iterator[Result]:
             if full or stack in few
         }
         yield Result(target, "instructions a call", samples)
+
+
+def query(*, full: bool) -> Iterator[Result]:
+    """Measure what one `SELECT 1` takes, driver by driver, against real servers."""
+    rounds = 60 if full else 20
+    with databases.running():
+        for target in _DATABASES:
+            stacks = [s for s in stacks_for(target) if full or s in _COMPARED]
+            samples = alternate(target, stacks, rounds, nanoseconds)
+            yield Result(f"SELECT 1 by {target}", "ns a call", samples)
+        if not instructions.is_available():
+            return
+        for target in _DATABASES:
+            counts = {
+                stack: sample([instructions.per_call(target, stack, 100)])
+                for stack in _COMPARED
+                if stack in stacks_for(target)
+            }
+            yield Result(f"SELECT 1 by {target}", "instructions a call", counts)
 
 
 def crowds(*, full: bool) -> Iterator[Result]:
@@ -109,40 +135,48 @@ def crowds(*, full: bool) -> Iterator[Result]:
 
 # -- start-up -------------------------------------------------------------------
 
-_AGENT: Final = ["resilience-instrument"]
-_LAUNCHERS: Final[Mapping[str, list[str]]] = {
-    BARE: [],
-    "agent off": _AGENT,
-    "agent": _AGENT,
-    "opentelemetry": ["opentelemetry-instrument"],
-    "ddtrace": ["ddtrace-run"],
-    BARE_AGAIN: [],
+_AGENT: Final = "resilience-instrument"
+_LAUNCHERS: Final[Mapping[str, tuple[str, dict[str, str]]]] = {
+    BARE: ("", {}),
+    "agent off": (_AGENT, {"RESILIENCE_ENABLED": "0"}),
+    "agent": (_AGENT, {}),
+    "agent, with a setting": (_AGENT, {"RESILIENCE_TIMEOUT_READ": "5"}),
+    "opentelemetry": ("opentelemetry-instrument", {}),
+    "ddtrace": ("ddtrace-run", {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false"}),
+    BARE_AGAIN: ("", {}),
 }
 
 
 def start_up(*, full: bool) -> Iterator[Result]:
-    """Measure how long Python takes to start below each launcher."""
-    directory = Path(sys.executable).parent
-    for code in ("pass", "import requests"):
-        contestants: dict[str, Callable[[], float]] = {}
-        for name, words in _LAUNCHERS.items():
-            launcher = [directory / word for word in words]
-            if all(word.exists() for word in launcher):
-                contestants[name] = _start(
-                    [*map(str, launcher), sys.executable, "-c", code],
-                    off=name == "agent off",
-                )
-        samples = interleave(30 if full else 8, contestants)
-        yield Result(f"python -c '{code}'", "us of processor time", samples)
+    """Measure how long Python takes to start below each launcher.
+
+    With a setting the agent has something to read, and does so at the import.
+    """
+    with installed() as programs:
+        for code in ("pass", "import requests", "import httpx"):
+            contestants: dict[str, Callable[[], float]] = {}
+            for name, (launcher, variables) in _LAUNCHERS.items():
+                words = _launcher(launcher, programs)
+                if words is not None:
+                    python = [str(programs / "python"), "-c", code]
+                    contestants[name] = _start([*words, *python], variables)
+            samples = interleave(30 if full else 8, contestants)
+            yield Result(f"python -c '{code}'", "us of processor time", samples)
 
 
-def _start(words: list[str], *, off: bool) -> Callable[[], float]:
-    environ = environment()
-    if off:
-        environ["RESILIENCE_ENABLED"] = "0"
-    environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
-    # As for an app: nothing of this directory on its path.
-    del environ["PYTHONPATH"]
+def _launcher(name: str, programs: Path) -> list[str] | None:
+    """Return a launcher's command, None where it is not installed."""
+    for directory in (programs, Path(sys.executable).parent):
+        if (directory / name).is_file():
+            return [str(directory / name)]
+    return None if name else []
+
+
+def _start(words: list[str], variables: Mapping[str, str]) -> Callable[[], float]:
+    environ = {**environment(), **variables}
+    # As for an app: nothing of this directory on its path, and what is compiled stays.
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        environ.pop(name, None)
 
     def run() -> float:
         before = _processor_time()
@@ -458,5 +492,6 @@ SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {
     "memory": memory,
     "scrape": scraped,
     "exactness": exactness,
+    "databases": query,
     "instructions": counted,
 }

@@ -98,7 +98,7 @@ def test_continuous_integration_runs_what_contributors_run() -> None:
     text = script.read_text(encoding="utf-8")
 
     assert os.access(script, os.X_OK)
-    ran = re.findall(r"^make [a-z-]+", text, re.MULTILINE)
+    ran = re.findall(r"^make [a-z][a-z-]*", text, re.MULTILINE)
     assert ["make lint", "make test", "make test-long"] == ran
 
 

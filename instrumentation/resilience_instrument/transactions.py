@@ -6,9 +6,12 @@ app hands over the whole unit. It works with every driver and needs no agent.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import itertools
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config import defaults
@@ -16,7 +19,7 @@ from resilience_instrument.policies.backoff import full_jitter
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")
@@ -38,21 +41,42 @@ _IDLE: Final = 0
 _IN_TRANSACTION: Final = 1
 
 
+@overload
+def transaction(
+    connection: Connection,
+    unit: Callable[[Connection], Coroutine[Any, Any, Result]],
+    *,
+    max_attempts: int = ...,
+) -> Coroutine[Any, Any, Result]: ...
+
+
+@overload
 def transaction(
     connection: Connection,
     unit: Callable[[Connection], Result],
     *,
+    max_attempts: int = ...,
+) -> Result: ...
+
+
+def transaction(
+    connection: Any,
+    unit: Callable[[Any], Any],
+    *,
     max_attempts: int = defaults.MAX_ATTEMPTS,
-) -> Result:
+) -> Any:
     """Run `unit(connection)` as one transaction, commit it, and return its result.
 
     It is run again, after a rollback and a pause, only where the server says that it
     undid the transaction: a deadlock or a serialization failure, at the commit too.
     After a lost connection or a timeout it is never run again: it may have happened.
-    Whatever `unit` does besides the database happens once for each run. Added in 0.1.
+    Whatever `unit` does besides the database happens once for each run. With an
+    asynchronous connection `unit` is a coroutine function, and what this returns has
+    to be awaited. Added in 0.1.
 
     Args:
-        connection: A DB-API connection without a transaction under way.
+        connection: A DB-API connection without a transaction under way, or one of
+            `psycopg.AsyncConnection`, asyncpg and aiomysql.
         unit: What to do; it neither commits nor rolls back.
         max_attempts: Runs, the first included.
 
@@ -60,13 +84,23 @@ def transaction(
         ValueError: The connection commits each statement, or is inside a transaction.
     """
     _check(connection)
+    if max_attempts < 1:
+        message = f"max_attempts is {max_attempts!r}: use a number from 1 on"
+        raise ValueError(message)
+    commit = getattr(connection, "commit", None)
+    if commit is None or inspect.iscoroutinefunction(commit):
+        return _replay_async(connection, unit, max_attempts)
+    return _replay(connection, unit, max_attempts)
+
+
+def _replay(connection: Any, unit: Callable[[Any], Any], max_attempts: int) -> Any:
     clock = SystemClock()
     token = REPLAYED.set(True)
     try:
-        for number in range(1, max_attempts + 1):
+        for number in itertools.count(1):
             try:
                 result = unit(connection)
-                _commit(connection)
+                connection.commit()
             except BaseException as error:
                 _rollback(connection, error)
                 delay = full_jitter(number - 1, _BASE, _CAP, clock.uniform)
@@ -77,18 +111,48 @@ def transaction(
                 return result
     finally:
         REPLAYED.reset(token)
-    message = f"max_attempts is {max_attempts!r}: use a number from 1 on"
-    raise ValueError(message)
 
 
-def _commit(connection: Any) -> None:
-    connection.commit()
+async def _replay_async(
+    connection: Any, unit: Callable[[Any], Any], max_attempts: int
+) -> Any:
+    clock = SystemClock()
+    token = REPLAYED.set(True)
+    try:
+        for number in itertools.count(1):
+            ends = connection
+            try:
+                if not hasattr(connection, "commit"):
+                    # asyncpg: a transaction is an object of its own.
+                    ends = connection.transaction()
+                    await ends.start()
+                result = await unit(connection)
+                await ends.commit()
+            except BaseException as error:
+                if ends is connection or connection.is_in_transaction():
+                    await _rollback_async(ends, error)
+                delay = full_jitter(number - 1, _BASE, _CAP, clock.uniform)
+                if number >= max_attempts or not _may_replay(error, delay, clock):
+                    raise
+                await asyncio.sleep(delay)
+            else:
+                return result
+    finally:
+        REPLAYED.reset(token)
 
 
 def _rollback(connection: Any, error: BaseException) -> None:
     """Roll back; a connection that cannot is lost, and `error` says why."""
     try:
         connection.rollback()
+    except Exception as second:
+        error.add_note(f"resilience: the rollback failed too: {second}")
+
+
+async def _rollback_async(ends: Any, error: BaseException) -> None:
+    """Roll back as `_rollback` does, awaiting."""
+    try:
+        await ends.rollback()
     except Exception as second:
         error.add_note(f"resilience: the rollback failed too: {second}")
 
@@ -140,6 +204,9 @@ def _commits_each(connection: Any) -> bool:
 
 
 def _is_open(connection: Any) -> bool:
+    inside = getattr(connection, "is_in_transaction", None)
+    if inside is not None:
+        return bool(inside())
     status = getattr(connection, "get_transaction_status", None)
     if status is not None:
         return bool(status() != _IDLE)

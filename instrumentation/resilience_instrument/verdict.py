@@ -56,9 +56,12 @@ class Judgement:
         status: The protocol's status code, None where there was no answer.
         reason: A short, bounded word for the failure, for spans and logs: the
             status as text or the error's class name. Empty on success.
+        code: What a database calls the failure: its SQLSTATE or its number. Empty
+            where it gave none.
     """
 
     __slots__ = (
+        "code",
         "evidence",
         "reason",
         "retry_after",
@@ -78,6 +81,7 @@ class Judgement:
         retry_after: float | None = None,
         status: int | None = None,
         reason: str = "",
+        code: str = "",
     ) -> None:
         self.verdict: Final = verdict
         self.evidence: Final = evidence
@@ -86,6 +90,7 @@ class Judgement:
         self.retry_after: Final = retry_after
         self.status: Final = status
         self.reason: Final = reason
+        self.code: Final = code
 
     @property
     def outcome(self) -> Literal["success", "timeout", "error"]:
@@ -100,6 +105,7 @@ class Judgement:
         verdict: Verdict | None = None,
         evidence: Evidence | None = None,
         reason: str | None = None,
+        code: str | None = None,
     ) -> Judgement:
         """Return the same judgement but for what is given."""
         return Judgement(
@@ -110,6 +116,7 @@ class Judgement:
             retry_after=self.retry_after,
             status=self.status,
             reason=self.reason if reason is None else reason,
+            code=self.code if code is None else code,
         )
 
     def __repr__(self) -> str:

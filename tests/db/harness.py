@@ -234,6 +234,13 @@ class MysqlConnector(PyMySQL):
         return not connection.is_connected()
 
 
+class MysqlConnectorC(MysqlConnector):
+    """The same by its C extension."""
+
+    def connect(self, port: int, **options: Any) -> Any:
+        return self.module.connect(port=port, use_pure=False, **{**MYSQL, **options})
+
+
 class Mysqlclient(PyMySQL):
     library = "MySQLdb"
 
@@ -291,6 +298,9 @@ DRIVERS: dict[str, type[Driver]] = {
     "mysql.connector": MysqlConnector,
     "aiomysql": Aiomysql,
 }
+# Its wheels may want a later OpenSSL than there is: then there is the pure one only.
+if importlib.import_module("mysql.connector").HAVE_CEXT:
+    DRIVERS["mysql.connector-c"] = MysqlConnectorC
 # It is built where it is installed, which takes a compiler and a client library.
 if importlib.util.find_spec("MySQLdb"):
     DRIVERS["mysqlclient"] = Mysqlclient

@@ -15,6 +15,7 @@ import pytest
 from db.harness import DRIVERS
 from db.proxy import Proxy
 from resilience_instrument import CircuitBreakerOpenError
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,14 @@ UNFIT = {
         "mysqlclient": "It cannot tell what its statements left open.",
         "asyncpg": "Its BEGIN is the first statement, and the app's own.",
     },
+    "test_a_schema_change_may_take_longer": {
+        "mysql.connector-c": "It keeps the limit that it was given at the connect.",
+    },
+    "test_a_deadline_of_the_app_shortens_a_statement": {
+        "mysql.connector-c": "It keeps the limit that it was given at the connect.",
+    },
     "test_several_statements_are_never_sent_again": {
+        "mysql.connector-c": "It sends one statement at a time.",
         "pymysql": "It sends one statement at a time.",
         "aiomysql": "It sends one statement at a time.",
         "mysql.connector": "It sends one statement at a time.",
@@ -165,7 +173,7 @@ class Heart:
 def test_each_call_is_counted_once_by_its_name(
     driver: Driver, governed: Govern, server: Postgres | MariaDB, table: str
 ) -> None:
-    """A connect, a statement and a commit are three calls of one service."""
+    """Case 10: a connect, a statement and a commit are three calls of one service."""
     inside = governed()
 
     connection = driver.open(server.port)
@@ -179,6 +187,7 @@ def test_each_call_is_counted_once_by_its_name(
     service = f"{driver.scheme}://127.0.0.1:{server.port}/{driver.database}"
     assert [(1,)] == [tuple(row) for row in rows]
     assert "CONNECT" == endpoints(inside)[0]
+    assert 1 == endpoints(inside).count("CONNECT")
     assert ["UPDATE things", "SELECT things", "COMMIT"] == endpoints(inside)[before:]
     assert {service} == {call.service for call in inside.told.calls}
     assert {"success"} == set(inside.told.outcomes)
@@ -199,6 +208,27 @@ def test_no_literal_is_told(
     assert "bob" not in repr(told)
     assert driver.server == told[-1][1]["db.system.name"]
     assert driver.database == told[-1][1]["db.namespace"]
+
+
+def test_a_failure_is_told_with_the_servers_code(
+    driver: Driver, governed: Govern, server: Postgres | MariaDB
+) -> None:
+    """Case 46: SQLSTATE or number, outside a transaction and inside one."""
+    inside = governed()
+    connection = driver.open(server.port)
+    driver.begin(connection)
+    begun = len(inside.told.of("attempt_ended"))
+
+    for sql in ("SELECT * FROM nowhere", "SELECT 1", "SELECT * FROM nowhere"):
+        failure(driver.execute, connection, sql)
+        if driver.server == "postgresql":
+            driver.rollback(connection)
+            driver.begin(connection)
+    quietly(driver.close, connection)
+
+    told = [facts[1] for facts in inside.told.of("attempt_ended")[begun:]]
+    codes = {judgement.code for judgement in told if judgement.outcome == "error"}
+    assert {"42P01" if driver.server == "postgresql" else "1146"} == codes
 
 
 # -- timeouts -----------------------------------------------------------------
@@ -327,6 +357,28 @@ def test_a_schema_change_may_take_longer(
 
     assert error is None
     assert seconds > 1.5
+
+
+def test_a_deadline_of_the_app_shortens_a_statement(
+    driver: Driver, governed: Govern, server: Any
+) -> None:
+    """Case 37: what is left of a deadline is all that a statement gets."""
+    inside = governed(TIMEOUT_READ=15)
+    connection = driver.open(server.port)
+    driver.autocommit(connection)
+    token = CURRENT.set(time.monotonic() + 1)
+    try:
+        error, seconds = failure(
+            driver.execute, connection, SLEEP[driver.server].format(20)
+        )
+    finally:
+        CURRENT.reset(token)
+    quietly(driver.close, connection)
+
+    assert isinstance(error, driver.any_error)
+    assert 0.8 < seconds < 5
+    assert "timeout" == inside.told.outcomes[-1]
+    assert "closed" == inside.state()
 
 
 # -- retry --------------------------------------------------------------------

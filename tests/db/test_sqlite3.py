@@ -6,7 +6,9 @@ import functools
 import pickle
 import sqlite3
 import sqlite3.dbapi2
-from typing import TYPE_CHECKING
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -129,7 +131,7 @@ def test_a_pickled_connect_is_the_governed_one() -> None:
 
 
 def test_both_names_of_connect_lead_here(inside: Governed) -> None:
-    """SQLAlchemy takes the one, apps take the other."""
+    """Case 10: SQLAlchemy takes the one, apps take the other."""
     sqlite3.connect(":memory:").close()
     sqlite3.dbapi2.connect(":memory:").close()
     plain = functools.partial(sqlite3.Connection)
@@ -173,6 +175,85 @@ def test_a_locked_database_is_told_from_a_mistake(
 
     assert 3 == inside.told.outcomes.count("error")
     assert ["transaction"] == inside.told.skipped
+
+
+@pytest.fixture
+def patient(govern: Govern, monkeypatch: pytest.MonkeyPatch) -> Governed:
+    """Govern sqlite3, which is asked to be patient."""
+    monkeypatch.setenv("RESILIENCE_DATABASE_RETRY_BUSY", "1")
+    return govern("sqlite3", RETRY_MAX_ATTEMPTS=10, RETRY_BASE_DELAY=0.05)
+
+
+@pytest.mark.parametrize("level", ["", None])
+def test_a_busy_database_is_tried_again_where_it_is_asked_for(
+    patient: Governed, tmp_path: Path, level: Any
+) -> None:
+    """Case 36: outside a transaction, and the row is there once."""
+    path = tmp_path / "data.db"
+    holder = sqlite3.connect(path, check_same_thread=False)
+    holder.execute("CREATE TABLE t (a)")
+    holder.execute("BEGIN EXCLUSIVE")
+    other = sqlite3.connect(path, timeout=0, isolation_level=level)
+
+    def release() -> None:
+        while not patient.told.retries:
+            time.sleep(0.01)
+        holder.rollback()
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    other.execute("INSERT INTO t VALUES (1)")
+    other.commit()
+    releasing.join()
+
+    assert [(1,)] == other.execute("SELECT a FROM t").fetchall()
+    assert 2 == patient.told.retries[0]
+    assert "closed" == patient.state()
+    for connection in (holder, other):
+        connection.close()
+
+
+def test_patience_ends_inside_a_transaction(patient: Governed, tmp_path: Path) -> None:
+    """Case 36: a snapshot that is too old stays so; mistakes are as ever."""
+    path = tmp_path / "data.db"
+    holder = sqlite3.connect(path)
+    holder.execute("PRAGMA journal_mode = wal")
+    holder.execute("CREATE TABLE t (a)")
+    other = sqlite3.connect(path, timeout=0)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM t").fetchall()
+    holder.execute("INSERT INTO t VALUES (1)")
+    holder.commit()
+
+    with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
+        other.execute("INSERT INTO t VALUES (2)")
+    other.rollback()
+    other.executemany("INSERT INTO t VALUES (?)", [(3,)])
+    other.commit()
+    with pytest.raises(sqlite3.OperationalError):
+        other.execute("SELEC")
+    with pytest.raises(TypeError):
+        other.execute(5)  # type: ignore[arg-type]
+    for connection in (holder, other):
+        connection.close()
+
+    assert "SQLITE_BUSY_SNAPSHOT" == caught.value.sqlite_errorname
+    assert ["transaction"] == patient.told.skipped
+    assert [] == patient.told.retries
+
+
+def test_a_fault_of_ours_is_no_end_of_patience(patient: Governed) -> None:
+    """Case 48: what cannot be described runs all the same."""
+    connection = sqlite3.connect(":memory:")
+    patient.runtime.registry = None  # type: ignore[assignment]
+    link: Any = connection._resilience_patient  # type: ignore[attr-defined]
+    link._endpoints = None
+
+    assert (1,) == connection.execute("SELECT 1").fetchone()
+    connection.close()
+
+    assert len(patient.faults) > 0
+    patient.faults.clear()
 
 
 def test_a_query_that_is_interrupted_counts_as_nothing(inside: Governed) -> None:

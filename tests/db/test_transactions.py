@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import aiomysql
+import asyncpg
 import psycopg
 import psycopg2
-import pymysql
 import pytest
 
 from resilience_instrument import transaction
@@ -22,7 +24,17 @@ if TYPE_CHECKING:
     from db.servers import MariaDB, Postgres
 
 
-TESTED = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+TESTED = (
+    "sqlite3",
+    "psycopg2",
+    "psycopg",
+    "psycopg-async",
+    "asyncpg",
+    "pymysql",
+    "mysql.connector",
+    "mysqlclient",
+    "aiomysql",
+)
 
 
 class Failing(Exception):  # noqa: N818 - short, and only here
@@ -256,16 +268,208 @@ def test_a_deadlock_on_postgresql_is_run_again(postgres: Postgres, driver: Any) 
     assert "10 10" == " ".join(postgres.sql("SELECT n FROM account").split())
 
 
+MYSQL = ("pymysql", "mysql.connector", "MySQLdb")
+
+
 @pytest.mark.slow
-def test_a_deadlock_on_mariadb_is_run_again(mariadb: MariaDB) -> None:
+@pytest.mark.parametrize("name", MYSQL)
+def test_a_deadlock_on_mariadb_is_run_again(mariadb: MariaDB, name: str) -> None:
     """Case 50: the same by its numbers."""
+    driver: Any = pytest.importorskip(name)
     mariadb.sql("USE test", *TABLE)
     options = {"host": "127.0.0.1", "user": "app", "password": "pw"}
 
     runs = collide(
-        lambda: pymysql.connect(**options, port=mariadb.port, database="test"),
+        lambda: driver.connect(**options, port=mariadb.port, database="test"),
     )
 
     assert runs > 2
     rows = mariadb.sql("USE test", "SELECT n FROM account")
     assert "10 10" == " ".join(rows.split())
+
+
+# -- awaited ------------------------------------------------------------------
+
+
+class AwaitedConnection:
+    """The same as an asynchronous driver has it."""
+
+    def __init__(self) -> None:
+        self.inner = FakeConnection()
+
+    async def commit(self) -> None:
+        """Commit, or raise the next error."""
+        self.inner.commit()
+
+    async def rollback(self) -> None:
+        """Roll back, or raise."""
+        self.inner.rollback()
+
+
+def awaited(unit: Callable[[Any], str]) -> Callable[[Any], Any]:
+    """Return a unit that has to be awaited."""
+
+    async def run(connection: Any) -> str:
+        return unit(connection)
+
+    return run
+
+
+@pytest.fixture
+def hurry_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no task wait for a pause, but let others go on."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda _: sleep(0))
+
+
+@pytest.mark.usefixtures("hurry_loops")
+def test_an_awaited_unit_is_run_again_likewise() -> None:
+    """What the server undid, a refused commit included; nothing else."""
+    undone = Failing(sqlstate="40001")
+    again, lost = AwaitedConnection(), AwaitedConnection()
+    again.inner.commit_errors = [undone]
+    lost.inner.rollback_error = RuntimeError("gone")
+
+    done = asyncio.run(transaction(again, awaited(failing(1, undone))))
+    with pytest.raises(Failing) as caught:
+        asyncio.run(transaction(lost, awaited(failing(1, Failing("lost")))))
+
+    assert "done" == done
+    assert [1, 2] == [again.inner.commits, again.inner.rollbacks]
+    assert [0, 1] == [lost.inner.commits, lost.inner.rollbacks]
+    assert "gone" in caught.value.__notes__[0]
+
+
+async def collide_awaiting(connect: Callable[[], Any], execute: Any) -> int:
+    """Move an amount between two rows in both directions at once; return the runs."""
+    runs = []
+    barrier = asyncio.Barrier(2)
+
+    async def move(source: int, target: int) -> None:
+        connection = await connect()
+
+        async def unit(each: Any) -> None:
+            runs.append(1)
+            await execute(each, f"UPDATE account SET n = n - 1 WHERE id = {source}")
+            if len(runs) <= 2:
+                await asyncio.wait_for(barrier.wait(), 10)
+            await execute(each, f"UPDATE account SET n = n + 1 WHERE id = {target}")
+
+        await transaction(connection, unit, max_attempts=5)
+        closing = connection.close()
+        if closing is not None:
+            await closing
+
+    await asyncio.gather(move(1, 2), move(2, 1))
+    return len(runs)
+
+
+async def _execute_by_cursor(connection: Any, sql: str) -> None:
+    cursor = await connection.cursor()
+    await cursor.execute(sql)
+    await cursor.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurry_loops")
+@pytest.mark.parametrize("name", ["psycopg-async", "asyncpg"])
+def test_an_awaited_deadlock_on_postgresql_is_run_again(
+    postgres: Postgres, name: str
+) -> None:
+    """Case 50: two transfers that lock each other out both happen, once."""
+    postgres.sql(*TABLE)
+    where = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+
+    def connect() -> Any:
+        if name == "asyncpg":
+            return asyncpg.connect(**where, database="postgres")
+        return psycopg.AsyncConnection.connect(**where, dbname="postgres")  # type: ignore[arg-type]
+
+    runs = asyncio.run(collide_awaiting(connect, lambda c, sql: c.execute(sql)))
+
+    assert runs > 2
+    assert "10 10" == " ".join(postgres.sql("SELECT n FROM account").split())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurry_loops")
+def test_an_awaited_deadlock_on_mariadb_is_run_again(mariadb: MariaDB) -> None:
+    """Case 50: the same by its numbers, with aiomysql."""
+    mariadb.sql("USE test", *TABLE)
+    where = {"host": "127.0.0.1", "port": mariadb.port, "user": "app"}
+
+    def connect() -> Any:
+        return aiomysql.connect(**where, password="pw", db="test")
+
+    runs = asyncio.run(collide_awaiting(connect, _execute_by_cursor))
+
+    assert runs > 2
+    rows = mariadb.sql("USE test", "SELECT n FROM account")
+    assert "10 10" == " ".join(rows.split())
+
+
+@pytest.mark.slow
+def test_asyncpg_repeats_what_could_not_be_serialized(postgres: Postgres) -> None:
+    """Case 50: what the server undid is run again; an open one is refused."""
+    postgres.sql(*TABLE)
+    where = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+    runs = []
+
+    async def unit(connection: Any) -> None:
+        runs.append(1)
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await connection.fetch("SELECT n FROM account")
+        if len(runs) == 1:
+            postgres.sql("UPDATE account SET n = n + 5 WHERE id = 1")
+        await connection.execute("UPDATE account SET n = n + 1 WHERE id = 1")
+
+    async def go() -> None:
+        connection = await asyncpg.connect(**where, database="postgres")
+        await transaction(connection, unit)
+        async with connection.transaction():
+            with pytest.raises(ValueError, match="under way"):
+                await transaction(connection, unit)
+        await connection.close()
+
+    asyncio.run(go())
+
+    assert 2 == len(runs)
+    assert "16" == postgres.sql("SELECT n FROM account WHERE id = 1")
+
+
+@pytest.mark.slow
+def test_a_pool_of_asyncpg_is_not_waited_for_for_ever(
+    govern: Callable[..., Any], postgres: Postgres
+) -> None:
+    """An acquire ends at the limit; what the app said wins; a deadline shortens it."""
+    govern("asyncpg", TIMEOUT_POOL=0.4)
+    where = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+
+    async def waited(act: Callable[[], Any]) -> tuple[float, str]:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError) as caught:
+            await act()
+        notes = " ".join(getattr(caught.value, "__notes__", []))
+        return time.monotonic() - begun, notes
+
+    async def go() -> list[tuple[float, str]]:
+        pool = asyncpg.create_pool(**where, database="postgres", min_size=1, max_size=1)
+        async with pool, pool.acquire():
+            found = [
+                await waited(pool.acquire),
+                await waited(lambda: pool.fetch("SELECT 1")),
+                await waited(lambda: pool.acquire(timeout=0.9)),
+            ]
+            token = CURRENT.set(time.monotonic() + 0.1)
+            found.append(await waited(pool.acquire))
+            CURRENT.reset(token)
+            return found
+
+    default, by_pool, own, shortened = asyncio.run(go())
+
+    assert 0.35 < default[0] < 2
+    assert "no connection was free" in default[1]
+    assert "no connection was free" in by_pool[1]
+    assert own[0] > 0.85
+    assert "" == own[1]
+    assert "free for 0.1 s" in shortened[1]

@@ -28,6 +28,8 @@ MAX: Final = None
 # what tuning guides advise for applications; whatever needs longer says so itself.
 DATABASE_CONNECT: Final = 10.0
 DATABASE_STATEMENT: Final = 30.0
+# What SQLAlchemy's pool and psycopg_pool wait for a connection that is free.
+DATABASE_POOL: Final = 30.0
 
 # -- retry ------------------------------------------------------------------
 

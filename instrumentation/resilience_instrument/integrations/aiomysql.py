@@ -34,7 +34,7 @@ class _Driver:
     default_port = _mysql.PORT
     rolled_back = _mysql.ROLLED_BACK
     once = _mysql.ONCE
-    refusals = _dbapi.own_errors(__name__, pymysql.err.OperationalError, _mysql.REFUSED)
+    refusals = _dbapi.own_errors(__name__, pymysql.OperationalError, _mysql.REFUSED)
 
     @staticmethod
     def code(error: Exception) -> str:
@@ -43,7 +43,7 @@ class _Driver:
 
     def judge_connect(self, error: Exception) -> Judgement:
         """Read why a connect failed."""
-        is_own = isinstance(error, pymysql.err.Error)
+        is_own = isinstance(error, pymysql.Error)
         # A connection that ends within the handshake says so by a bare text.
         code = self.code(error) or (_mysql.LOST if "Lost" in str(error) else "")
         return _mysql.judge_connect(error, code, is_own=is_own)
@@ -118,7 +118,7 @@ class _Connecting(_dbapi.Sending):
             self.late = True
             # It has closed itself: that is what it does when it is cancelled.
             message = "Can't connect to MySQL server (timed out)"
-            raise pymysql.err.OperationalError(_mysql.REFUSED, message) from error
+            raise pymysql.OperationalError(_mysql.REFUSED, message) from error
 
 
 def _querying(rollback: Any) -> Wrapper:

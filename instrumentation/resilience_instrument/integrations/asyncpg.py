@@ -1,8 +1,8 @@
 """asyncpg: patches of its connection and of prepared statements.
 
-It limits connects and commands itself where it is told to, so it is told where the
-app said nothing. Its connections take no further attributes: what is known of them
-lies beside them.
+It limits connects, commands and the wait for a connection of a pool itself where it
+is told to, so it is told where the app said nothing. Its connections take no further
+attributes: what is known of them lies beside them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 import asyncpg.connection
+import asyncpg.pool
 import asyncpg.prepared_stmt
 
 from resilience_instrument.integrations import _dbapi, _postgresql
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import REPEATABLE
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Link, Links
@@ -91,6 +93,7 @@ def targets(runtime: Runtime) -> list[Target]:
         Target(connection, "_execute", _sending("", place=3)),
         Target(connection, "_executemany", _sending("BATCH ", place=2)),
         Target(statement, "_PreparedStatement__do_execute", _execute_prepared),
+        Target(asyncpg.pool.Pool, "_acquire", _acquiring(links)),
     ]
 
 
@@ -164,6 +167,39 @@ class _Connecting(_dbapi.Sending):
         return await self.perform(*self.args, **kwargs)
 
 
+def _acquiring(links: Links) -> Wrapper:
+    """Return the wrapper of what waits for a connection of a pool."""
+
+    async def acquire(
+        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        limit = None
+        try:
+            if not suppressed() and (args or [kwargs.get("timeout")])[0] is None:
+                limit = _wait_of(links, instance)
+        except Exception as fault:
+            links.runtime.fault("describe", fault)
+        if limit is None:
+            return await wrapped(*args, **kwargs)
+        try:
+            return await wrapped(limit)
+        except TimeoutError as error:
+            error.add_note(f"resilience: no connection was free for {limit:.1f} s")
+            raise
+
+    return acquire
+
+
+def _wait_of(links: Links, pool: Any) -> float | None:
+    """Return the seconds that a pool's connection may be waited for."""
+    dsn = next(iter(pool._connect_args), None)  # noqa: SLF001 - it has no other name
+    given = _parameters(dsn, pool._connect_kwargs)  # noqa: SLF001 - likewise
+    link = _postgresql.link(links, given)
+    end = link.end(link.timeouts.pool)
+    now = links.runtime.clock.monotonic()
+    return None if end is None else max(0.05, end - now)
+
+
 def _parameters(dsn: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return where a connect leads in the words of libpq."""
     host = kwargs.get("host")
@@ -217,7 +253,7 @@ def _sending(prefix: str, *, place: int | None) -> Wrapper:
             statement = DRIVER.dialect.read(query)
             known.own = known.own or statement.sets_limit
             whole = None
-            if not prefix and statement.verb in _dbapi.REPEATABLE:
+            if not prefix and statement.verb in REPEATABLE:
                 whole = query
             attempt = _Statement(wrapped, args, kwargs, whole)
             attempt.place, attempt.link = place, known.link
@@ -311,4 +347,4 @@ class _Statement(_Prepared):
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        return self.whole is not None and DRIVER.dialect.is_single(self.whole)
+        return self.is_single(DRIVER.dialect)

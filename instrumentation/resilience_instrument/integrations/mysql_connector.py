@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, final
 
-import mysql.connector
+# The names of the package itself are not there yet when it has just been executed:
+# `mysql` gets its attribute `connector` after that.
 from mysql.connector import abstracts, connection, constants, errors, network
 
 from resilience_instrument.integrations import _dbapi, _mysql
@@ -305,6 +306,3 @@ def _receive(
         if isinstance(error, getattr(errors, "ReadTimeoutError", ())):
             instance.shutdown()
         raise
-
-
-mysql.connector.connect  # noqa: B018 - shows that the package is whole

@@ -185,6 +185,8 @@ class SpanObserver:
         status = judgement.status
         if status is not None:
             attempt.set_attribute("http.response.status_code", status)
+        if judgement.code:
+            attempt.set_attribute("db.response.status_code", judgement.code)
         failed = judgement.verdict is not Verdict.SUCCESS
         if failed or (status is not None and status >= _CLIENT_ERROR):
             timed_out = judgement.timeout is not None
