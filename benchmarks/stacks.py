@@ -90,7 +90,10 @@ class Agent(Stack):
 
     environ: Final[dict[str, str]] = {}
     mode: str | None = None
-    _TOTAL = re.compile(r"^api_request_total\{.*\} (\S+)$", re.MULTILINE)
+    # A connect is counted too, but only the calls through it are measured.
+    _TOTAL = re.compile(
+        r'^api_request_total\{(?!.*endpoint="CONNECT").*\} (\S+)$', re.MULTILINE
+    )
 
     def __init__(self) -> None:
         self._port = 0
@@ -172,6 +175,8 @@ class OpenTelemetry(Stack):
         "httpx": "HTTPXClientInstrumentor",
         "sqlite3": "SQLite3Instrumentor",
         "psycopg2": "Psycopg2Instrumentor",
+        "psycopg": "PsycopgInstrumentor",
+        "pymysql": "PyMySQLInstrumentor",
     }
 
     def activate(self, target: Target) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import itertools
-import os
 import random
 import resource
 import subprocess
@@ -17,6 +16,7 @@ import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import databases
 from benchmarks.harness import instructions
 from benchmarks.harness.figure import CONTROL
 from benchmarks.harness.interleave import (
@@ -43,7 +43,15 @@ _CALLED: Final = (
     "async httpx",
     "sqlite3",
 )
-_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback", "psycopg2")
+_OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback")
+_DATABASES: Final = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+_COMPARED: Final[tuple[str, ...]] = (
+    BARE,
+    "agent",
+    "agent + spans",
+    "opentelemetry",
+    "opentelemetry + spans",
+)
 
 
 def stacks_for(target: str) -> list[str]:
@@ -62,8 +70,6 @@ def calls(*, full: bool) -> Iterator[Result]:
     if full:
         targets += _OVER_LOOPBACK
     for target in targets:
-        if target == "psycopg2" and "BENCHMARK_POSTGRESQL" not in os.environ:
-            continue
         rounds = 40 if full else 8
         stacks = stacks_for(target)
         samples = alternate(target, stacks, rounds, nanoseconds)
@@ -84,6 +90,25 @@ def counted(*, full: bool) -> Iterator[Result]:
             if full or stack in few
         }
         yield Result(target, "instructions a call", samples)
+
+
+def query(*, full: bool) -> Iterator[Result]:
+    """Measure what one `SELECT 1` takes, driver by driver, against real servers."""
+    rounds = 60 if full else 20
+    with databases.running():
+        for target in _DATABASES:
+            stacks = [s for s in stacks_for(target) if full or s in _COMPARED]
+            samples = alternate(target, stacks, rounds, nanoseconds)
+            yield Result(f"SELECT 1 by {target}", "ns a call", samples)
+        if not instructions.is_available():
+            return
+        for target in _DATABASES:
+            counts = {
+                stack: sample([instructions.per_call(target, stack, 100)])
+                for stack in _COMPARED
+                if stack in stacks_for(target)
+            }
+            yield Result(f"SELECT 1 by {target}", "instructions a call", counts)
 
 
 def crowds(*, full: bool) -> Iterator[Result]:
@@ -458,5 +483,6 @@ SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {
     "memory": memory,
     "scrape": scraped,
     "exactness": exactness,
+    "databases": query,
     "instructions": counted,
 }

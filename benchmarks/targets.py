@@ -311,19 +311,43 @@ class Sqlite(Target):
         assert result == (1,)
 
 
-class Psycopg2(Sqlite):
-    """`psycopg2`, the same against the PostgreSQL of `BENCHMARK_POSTGRESQL`."""
-
-    library = "psycopg2"
+class Served(Sqlite):
+    """The same against a server on this machine, each statement a transaction."""
 
     def clock(self) -> float:
         """Read the time that passes: most of it is waiting."""
         return time.perf_counter()
 
+
+class Psycopg2(Served):
+    """`psycopg2`, against the PostgreSQL of `BENCHMARK_POSTGRESQL`."""
+
+    library = "psycopg2"
+
     def _connect(self) -> Any:
         connection = self.module.connect(os.environ["BENCHMARK_POSTGRESQL"])
         connection.autocommit = True
         return connection
+
+
+class Psycopg(Served):
+    """psycopg 3, likewise."""
+
+    library = "psycopg"
+
+    def _connect(self) -> Any:
+        dsn = os.environ["BENCHMARK_POSTGRESQL"]
+        return self.module.connect(dsn, autocommit=True)
+
+
+class PyMySQL(Served):
+    """PyMySQL, against the server behind the socket `BENCHMARK_MYSQL`."""
+
+    library = "pymysql"
+
+    def _connect(self) -> Any:
+        path, user = os.environ["BENCHMARK_MYSQL"], {"user": "app", "password": "pw"}
+        return self.module.connect(unix_socket=path, autocommit=True, **user)
 
 
 TARGETS: Final[dict[str, type[Target]]] = {
@@ -338,4 +362,6 @@ TARGETS: Final[dict[str, type[Target]]] = {
     "httpx loopback": LoopbackHttpx,
     "sqlite3": Sqlite,
     "psycopg2": Psycopg2,
+    "psycopg": Psycopg,
+    "pymysql": PyMySQL,
 }

@@ -289,8 +289,7 @@ def test_a_whole_statement_is_known_in_every_form(
     query: Any, *, expected: bool
 ) -> None:
     """A text, bytes, or an object that makes one."""
-    statement = psycopg2_room.DRIVER.dialect.read("SELECT 1")
-    sending = psycopg2_room._Sending(None, int, (), statement, query)
+    sending = psycopg2_room._Sending(None, int, (), query)
 
     assert expected is sending.is_whole()
 
@@ -365,12 +364,12 @@ def test_a_statement_of_sqlite3_that_cannot_be_read_runs(
 def test_two_that_start_the_watchdog_start_it_once() -> None:
     """Who comes second finds it running."""
     dog = _watchdog.Watchdog(lambda *_: None)
-    dog._running = True
+    dog.running = True
 
-    dog._start()
+    dog.start()
 
-    assert dog._running
-    assert {} == dog._armed
+    assert dog.running
+    assert {} == dog.armed
 
 
 def test_a_slot_that_is_armed_while_the_thread_ends_is_watched(
@@ -384,8 +383,8 @@ def test_a_slot_that_is_armed_while_the_thread_ends_is_watched(
     def start(self: _watchdog.Watchdog) -> None:
         started.append(self)
 
-    monkeypatch.setattr(_watchdog.Watchdog, "_start", start)
-    dog._armed[1] = _watchdog.Slot(time.monotonic() + 60, lambda _: None)
+    monkeypatch.setattr(_watchdog.Watchdog, "start", start)
+    dog.armed[1] = _watchdog.Slot(time.monotonic() + 60, lambda _: None)
 
     dog._watch(threading.Lock())
 
@@ -397,13 +396,13 @@ def test_a_slot_that_was_disarmed_meanwhile_is_not_struck() -> None:
     dog = _watchdog.Watchdog(lambda *_: None)
     struck: list[int] = []
     slot = _watchdog.Slot(0.0, struck.append)
-    dog._armed[id(slot)] = slot
+    dog.armed[id(slot)] = slot
 
     class Meanwhile:
         """Disarms while the watchdog waits for its lock."""
 
         def __enter__(self) -> None:
-            dog._armed.clear()
+            dog.armed.clear()
 
         def __exit__(self, *_: object) -> None:
             pass

@@ -590,15 +590,17 @@ def test_the_watchdog_rests_when_nothing_is_armed(
 
     for _ in range(2):
         struck.clear()
-        slot = dog.arm(time.monotonic() + 0.05, strike)
+        slot = _watchdog.Slot(time.monotonic() + 0.05, strike)
+        dog.arm(slot)
         assert struck.wait(5)
         assert dog.disarm(slot)
         for _ in range(100):
-            if not dog._running:
+            if not dog.running:
                 break
             time.sleep(0.02)
-        assert not dog._running
-    fine = dog.arm(time.monotonic() + 60, strike)
+        assert not dog.running
+    fine = _watchdog.Slot(time.monotonic() + 60, strike)
+    dog.arm(fine)
 
     assert not dog.disarm(fine)
     assert ["watchdog"] * 2 == [where for where, _ in faults]

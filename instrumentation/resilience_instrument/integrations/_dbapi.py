@@ -17,10 +17,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.config import defaults
-from resilience_instrument.integrations import _reads
+from resilience_instrument.fastpath import NO_WAY, Begun, Lane
+from resilience_instrument.integrations import _dblane, _reads
 from resilience_instrument.integrations._endpoint import LIMIT, OTHER
 from resilience_instrument.integrations._http import sleep_sync
-from resilience_instrument.integrations._room import deliver, govern, govern_sync
+from resilience_instrument.integrations._room import (
+    deliver,
+    deliver_as_made,
+    govern,
+    govern_sync,
+    resume_sync,
+)
+from resilience_instrument.integrations._room import resume as resume_async
+from resilience_instrument.integrations._sql import ENDING
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.breaker import Permit
 from resilience_instrument.policies.deadline import CURRENT, nearer
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     from resilience_instrument.config.model import ServiceSettings, Timeouts
     from resilience_instrument.errors import ResilienceError
     from resilience_instrument.events import SkipReason
+    from resilience_instrument.integrations._dblane import AnyLane, Lanes, Within
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Dialect, Statement
     from resilience_instrument.observe import Would
@@ -52,14 +62,6 @@ SERVER_LIMIT: Final = "RESILIENCE_DATABASE_SERVER_LIMIT"
 
 LINKS: Final = 1024
 """Databases that are remembered for each library."""
-
-ENDING: Final = frozenset({"COMMIT", "ROLLBACK", "END", "ABORT"})
-"""Commands that may always pass: what is under way must be able to end."""
-
-REPEATABLE: Final = frozenset(
-    {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "WITH", "VALUES"}
-)
-"""Commands that a server can roll back as a whole. A procedure may commit inside."""
 
 
 class Driver(Protocol):
@@ -103,6 +105,7 @@ class Link:
         port: The port.
         database: The name of the database.
         service: The label, None for one made of the three above.
+        lanes: Where the lanes of the library's links are kept.
     """
 
     __slots__ = (
@@ -115,7 +118,9 @@ class Link:
         "address",
         "database",
         "driver",
+        "lanes",
         "limit",
+        "monotonic",
         "port",
         "runtime",
         "server_limit",
@@ -132,9 +137,12 @@ class Link:
         address: str,
         port: int,
         database: str,
-        service: str | None = None,
+        service: str | None,
+        lanes: dict[Link, Lanes],
     ) -> None:
         self.runtime = runtime
+        self.monotonic = runtime.clock.monotonic
+        self.lanes = lanes
         self.driver = driver
         self.address = address
         self.port = port
@@ -240,11 +248,12 @@ class Links:
         driver: What the room knows of its library.
     """
 
-    __slots__ = ("_known", "driver", "runtime")
+    __slots__ = ("_known", "_lanes", "driver", "runtime")
 
     def __init__(self, runtime: Runtime, driver: Driver) -> None:
         self.runtime = runtime
         self.driver = driver
+        self._lanes: dict[Link, Lanes] = runtime.registry.cache()
         self._known: dict[tuple[str, int, str], Link] = {}
 
     def find(
@@ -256,6 +265,7 @@ class Links:
         if found is None:
             if len(self._known) >= LINKS:
                 self._known.clear()
+                self._lanes.clear()
             found = self._known[key] = Link(
                 self.runtime,
                 self.driver,
@@ -263,6 +273,7 @@ class Links:
                 port=port,
                 database=database,
                 service=service,
+                lanes=self._lanes,
             )
         return found
 
@@ -394,7 +405,7 @@ class Sending:
         perform: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        whole: str | None = None,
+        whole: str | bytes | None = None,
     ) -> None:
         self.perform = perform
         self.args = args
@@ -402,11 +413,55 @@ class Sending:
         self.whole = whole
         self.late = False
 
+    def text(self) -> str | None:
+        """Return the statement's text where it might be sent again."""
+        text = self.whole
+        return text.decode("latin-1") if isinstance(text, bytes) else text
+
+    def is_single(self, dialect: Dialect) -> bool:
+        """Tell whether the text that might be sent again is one statement."""
+        text = self.text()
+        return text is not None and dialect.is_single(text)
+
     def is_whole(self) -> bool:
         """Tell that nothing is known that would allow a second try."""
         return False
 
     def restart(self) -> Any:
+        """Need nothing."""
+
+
+class Watching(Sending):
+    """A statement that the watchdog ends when its time is over.
+
+    A room says by `strike` how, and by `settle` what has to be done afterwards.
+    """
+
+    __slots__ = ("connection", "end", "strikes")
+
+    connection: Any
+    end: float
+
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        self.late = False
+        if deadline is None:
+            return self.perform(*self.args, **self.kwargs)
+        watchdog = self.connection._resilience_watchdog  # noqa: SLF001 - ours
+        self.end, self.strikes = deadline, 0
+        # As `arm` and `disarm`, which would be calls for every statement.
+        armed, key = watchdog.armed, id(self)
+        armed[key] = self
+        if not watchdog.running:
+            watchdog.start()
+        try:
+            return self.perform(*self.args, **self.kwargs)
+        finally:
+            if armed.pop(key, None) is None or self.strikes:
+                self.late = watchdog.disarm(self)
+                self.settle()
+
+    def settle(self) -> None:
         """Need nothing."""
 
 
@@ -509,6 +564,13 @@ class StatementIo(_Io):
         super()._begin(number)
         self._number = number
 
+    def take_over(self, begun: Begun) -> None:
+        """Stand where the first try has been made already."""
+        self._begun = begun.started
+        self._number = 1
+        if isinstance(begun.made, Raised):
+            self.last = begun.made
+
     def judge(self, outcome: Outcome) -> Judgement:
         """Read what the last try came to."""
         if not isinstance(outcome, Raised):
@@ -532,7 +594,8 @@ class StatementIo(_Io):
 
     def _unless_read(self, judgement: Judgement, code: str) -> Judgement:
         """Let a statement that only read be as one that was never sent, by opt-in."""
-        text = getattr(self._attempt, "whole", None)
+        attempt = self._attempt
+        text = attempt.text() if isinstance(attempt, Sending) else None
         if not _reads.may_repeat(text, code, self._link.driver.dialect):
             return judgement
         return troubled(code, sent=REPLAYED.get() or not self._attempt.is_whole())
@@ -582,7 +645,110 @@ def send(
         return attempt(None)
     if policies is None:
         return counted(link, call, attempt, end)
-    return govern_sync(link.runtime, call, policies, StatementIo(link, call, attempt))
+    io = StatementIo(link, call, attempt)
+    result = govern_sync(link.runtime, call, policies, io)
+    _keep(link, call, policies)
+    return result
+
+
+def _keep(link: Link, call: Call, policies: ServicePolicies) -> None:
+    """Keep a lane for further statements like one that succeeded."""
+    try:
+        _dblane.keep(link, call, policies)
+    except Exception as fault:
+        link.runtime.fault("describe", fault)
+
+
+# -- from the short way on ---------------------------------------------------------
+
+
+def hasten(
+    link: Link, lane: AnyLane, attempt: Attempt, text: str | bytes, *, own: bool
+) -> Any:
+    """Send a statement on the short way.
+
+    Args:
+        link: Where it goes.
+        lane: What `_dblane.find` returned.
+        attempt: Sends it.
+        text: The statement.
+        own: Whether the app limits its statements itself.
+    """
+    limit = None if own else link.limit
+    generation = NO_WAY
+    try:
+        started = link.monotonic()
+        generation = lane.enter(started)
+    except Exception:  # noqa: S110 - the long way meets it again, and tells
+        pass
+    if generation == NO_WAY:
+        statement, first = link.driver.dialect.read(text), isinstance(lane, Lane)
+        return send(link, attempt, statement, first=first, own=own)
+    end = None if limit is None else started + limit
+    made: Outcome | BaseException
+    try:
+        result = attempt(end)
+    except Exception as error:
+        made = Raised(error)
+    except BaseException as error:
+        made = error
+    else:
+        try:
+            lane.succeed(generation, started, link.monotonic())
+        except Exception as fault:
+            link.runtime.fault("engine", fault)
+        return result
+    begun = Begun(generation, started, made)
+    # The error's traceback holds this frame; the frame must not hold the error.
+    del made
+    return resume(link, lane, begun, attempt, end)
+
+
+def resume(
+    link: Link,
+    lane: AnyLane,
+    begun: Begun,
+    attempt: Attempt,
+    end: float | None,
+) -> Any:
+    """Go on with a statement that was sent on the short way and did not succeed.
+
+    Args:
+        link: Where it went.
+        lane: On which way.
+        begun: What came of it.
+        attempt: Knows how it went, and sends it again if that may be.
+        end: The monotonic time of its limit, None for no limit.
+    """
+    if not isinstance(lane, Lane):
+        tell(link, lane, begun, attempt)
+        return deliver_as_made(begun)
+    lane.tally.withdraw()
+    call = _again(link, lane, end)
+    io = StatementIo(link, call, attempt)
+    io.take_over(begun)
+    return resume_sync(link.runtime, lane, call, io, begun)
+
+
+def _again(link: Link, lane: Lane, end: float | None) -> Call:
+    """Describe a call that is told in full after all."""
+    kind = lane.call
+    return link.call(kind.endpoint, unbounded=kind.unbounded, deadline=end)
+
+
+def tell(link: Link, lane: Within, begun: Begun, attempt: Attempt) -> None:
+    """Tell of a statement that nothing may refuse and that did not succeed."""
+    lane.tally.withdraw()
+    call = link.plain(lane.call.endpoint, unbounded=lane.call.unbounded)
+    if not _started(link.runtime, call):
+        return
+    if isinstance(begun.made, Raised):
+        _failed(link, call, attempt, begun.made.error, begun.started)
+    else:
+        _cancelled(link.runtime, call, begun.started)
+
+
+# -- where it has to be awaited ------------------------------------------------------
 
 
 class _Async(_Io):
@@ -659,7 +825,49 @@ async def send_async(
     if policies is None:
         return await counted_async(link, call, attempt, end)
     io = AsyncStatementIo(link, call, attempt)
-    return deliver(await govern(link.runtime, call, policies, io))
+    result = deliver(await govern(link.runtime, call, policies, io))
+    _keep(link, call, policies)
+    return result
+
+
+async def hasten_async(
+    link: Link, lane: AnyLane, attempt: Attempt, text: str | bytes, *, own: bool
+) -> Any:
+    """Send a statement as `hasten` does, awaiting."""
+    limit = None if own else link.limit
+    generation = NO_WAY
+    try:
+        started = link.monotonic()
+        generation = lane.enter(started)
+    except Exception:  # noqa: S110 - the long way meets it again, and tells
+        pass
+    if generation == NO_WAY:
+        statement, first = link.driver.dialect.read(text), isinstance(lane, Lane)
+        return await send_async(link, attempt, statement, first=first, own=own)
+    end = None if limit is None else started + limit
+    made: Outcome | BaseException
+    try:
+        result = await attempt(end)
+    except Exception as error:
+        made = Raised(error)
+    except BaseException as error:
+        made = error
+    else:
+        try:
+            lane.succeed(generation, started, link.monotonic())
+        except Exception as fault:
+            link.runtime.fault("engine", fault)
+        return result
+    begun = Begun(generation, started, made)
+    del made
+    if not isinstance(lane, Lane):
+        tell(link, lane, begun, attempt)
+        return deliver_as_made(begun)
+    lane.tally.withdraw()
+    call = _again(link, lane, end)
+    io = AsyncStatementIo(link, call, attempt)
+    io.take_over(begun)
+    return deliver(await resume_async(link.runtime, lane, call, io, begun))
 
 
 # -- around the engine: whatever must not be held up ------------------------------
@@ -679,7 +887,7 @@ def counted(link: Link, call: Call, attempt: Attempt, end: float | None) -> Any:
     except BaseException:
         _cancelled(runtime, call, begun)
         raise
-    _succeeded(runtime, call, begun)
+    _succeeded(link, call, begun)
     return result
 
 
@@ -699,7 +907,7 @@ async def counted_async(
     except BaseException:
         _cancelled(runtime, call, begun)
         raise
-    _succeeded(runtime, call, begun)
+    _succeeded(link, call, begun)
     return result
 
 
@@ -714,11 +922,13 @@ def _started(runtime: Runtime, call: Call) -> bool:
     return True
 
 
-def _succeeded(runtime: Runtime, call: Call, begun: float) -> None:
+def _succeeded(link: Link, call: Call, begun: float) -> None:
+    runtime = link.runtime
     try:
         seconds = runtime.clock.monotonic() - begun
         runtime.observer.attempt_ended(call, 1, SUCCESS, seconds)
         runtime.observer.call_ended(call, "success", 1, seconds)
+        _dblane.keep(link, call, None)
     except Exception as fault:
         runtime.fault("engine", fault)
 

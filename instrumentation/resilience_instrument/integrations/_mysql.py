@@ -10,15 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from resilience_instrument.integrations._dbapi import (
-    ENDING,
-    REPEATABLE,
     Sending,
+    Watching,
     answered,
     local,
     troubled,
     unreachable,
 )
-from resilience_instrument.integrations._sql import MYSQL
+from resilience_instrument.integrations._sql import ENDING, MYSQL, REPEATABLE
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Link, Links
@@ -129,7 +128,17 @@ class MysqlSending(Sending):
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        return self.whole is not None and DIALECT.is_single(self.whole)
+        return self.is_single(DIALECT)
+
+
+class Cutting(Watching):
+    """The same where the connection is cut when a statement's time is over."""
+
+    __slots__ = ()
+
+    def is_whole(self) -> bool:
+        """Tell whether it was one statement and nothing before it."""
+        return self.is_single(DIALECT)
 
 
 _BEGINNING: Final = frozenset({"BEGIN", "START", "XA", "SET"})
@@ -147,6 +156,12 @@ def is_first(connection: Any, statement: Statement, *, autocommit: bool) -> bool
     elif statement.verb in _BEGINNING or not autocommit:
         connection._resilience_open = True  # noqa: SLF001
     return not is_open
+
+
+def begins(connection: Any) -> bool:
+    """Tell whether no transaction is under way, by what was sent and what came back."""
+    is_open = connection._resilience_open  # noqa: SLF001 - ours
+    return not (is_open or connection.server_status & IN_TRANSACTION)
 
 
 def repeatable(sql: str | bytes, statement: Statement) -> str | None:

@@ -26,6 +26,14 @@ CACHED: Final = 2000
 UNKNOWN: Final = "OTHER"
 """The summary of a text that begins with no command that is known."""
 
+REPEATABLE: Final = frozenset(
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE", "WITH", "VALUES"}
+)
+"""Commands that a server can roll back as a whole. A procedure may commit inside."""
+
+ENDING: Final = frozenset({"COMMIT", "ROLLBACK", "END", "ABORT"})
+"""Commands that may always pass: what is under way must be able to end."""
+
 _COMMENT: Final = r"/\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*.*?\*/)*(?:\*/|\Z)"
 _PLAIN_STRING: Final = r"'(?:[^']|'')*(?:'|\Z)"
 _ESCAPED_STRING: Final = r"'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)"

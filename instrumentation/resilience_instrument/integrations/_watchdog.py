@@ -7,10 +7,11 @@ nothing was armed for a while, and a forked child starts without one.
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from resilience_instrument import native
 from resilience_instrument.clock import SystemClock
@@ -25,9 +26,23 @@ IDLE: Final = 50
 """Looks at nothing after which the thread ends."""
 
 
+class Watched(Protocol):
+    """Something that must be over at a certain time."""
+
+    end: float
+    """The monotonic time."""
+    strikes: int
+    """How often it was struck, 0 when it is armed."""
+
+    @property
+    def strike(self) -> Callable[[int], float | None]:
+        """What ends it: see `Slot`."""
+        ...
+
+
 @final
 class Slot:
-    """Something that must be over at a certain time.
+    """Something that must be over at a certain time, and what to do then.
 
     Args:
         end: The monotonic time.
@@ -51,7 +66,7 @@ class Watchdog:
         fault: Takes what a strike raised.
     """
 
-    __slots__ = ("_armed", "_clock", "_fault", "_lock", "_running")
+    __slots__ = ("_clock", "_fault", "_lock", "armed", "running")
 
     def __init__(self, fault: Callable[[str, Exception], None]) -> None:
         self._fault = fault
@@ -61,62 +76,63 @@ class Watchdog:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._armed: dict[int, Slot] = {}
-        self._running = False
+        self.armed: dict[int, Watched] = {}
+        """What is watched, by its identity."""
+        self.running = False
+        """Whether the thread is there."""
 
-    def arm(self, end: float, strike: Callable[[int], float | None]) -> Slot:
-        """Watch until `disarm`; strike at the monotonic time `end`."""
-        slot = Slot(end, strike)
+    def arm(self, slot: Watched) -> None:
+        """Watch it until `disarm`."""
         # First armed, then looked whether the thread is there: it looks the other
         # way round before it ends, so one of both notices.
-        self._armed[id(slot)] = slot
-        if not self._running:
-            self._start()
-        return slot
+        self.armed[id(slot)] = slot
+        if not self.running:
+            self.start()
 
-    def disarm(self, slot: Slot) -> bool:
+    def disarm(self, slot: Watched) -> bool:
         """Stop watching, and tell whether it was struck.
 
         When this returns no strike is under way.
         """
-        if self._armed.pop(id(slot), None) is None or slot.strikes:
+        if self.armed.pop(id(slot), None) is None or slot.strikes:
             with self._lock:
-                self._armed.pop(id(slot), None)
+                self.armed.pop(id(slot), None)
         return slot.strikes > 0
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, unless it is there."""
         with self._lock:
-            if self._running:
+            if self.running:
                 return
-            self._running = True
+            self.running = True
         native.start_thread(self._watch, (self._lock,))
 
     def _watch(self, lock: threading.Lock) -> None:
         looks = 0
         # After a fork the lock is another one, and this thread is not there.
         while looks < IDLE:
-            looks = 0 if self._armed else looks + 1
+            looks = 0 if self.armed else looks + 1
             native.sleep(self._look(lock))
         with lock:
-            self._running = False
-        if self._armed:
-            self._start()
+            self.running = False
+        if self.armed:
+            self.start()
 
     def _look(self, lock: threading.Lock) -> float:
         """Strike whatever is over, and return how long to sleep."""
         now = self._clock.monotonic()
         nearest = now + TICK
-        for key, slot in list(self._armed.items()):
+        for key, slot in list(self.armed.items()):
             if slot.end > now:
                 nearest = min(nearest, slot.end)
                 continue
             with lock:
                 # Popping decides: either the call is over or it is struck.
-                if self._armed.pop(key, None) is not None:
+                if self.armed.pop(key, None) is not None:
                     self._strike(key, slot, now)
         return nearest - now
 
-    def _strike(self, key: int, slot: Slot, now: float) -> None:
+    def _strike(self, key: int, slot: Watched, now: float) -> None:
         slot.strikes += 1
         try:
             again = slot.strike(slot.strikes)
@@ -125,10 +141,14 @@ class Watchdog:
             return
         if again is not None:
             slot.end = now + again
-            self._armed[key] = slot
+            self.armed[key] = slot
 
 
 def cut(descriptor: int) -> None:
     """Shut a socket: whoever waits on it returns at once, and closes it."""
-    with socket.socket(fileno=os.dup(descriptor)) as same:
+    # The interpreter's own kind: one of gevent's would begin a loop in this thread.
+    same = _socket.socket(fileno=os.dup(descriptor))
+    try:
         same.shutdown(socket.SHUT_RDWR)
+    finally:
+        same.close()

@@ -19,6 +19,7 @@ import asyncpg.prepared_stmt
 from resilience_instrument.integrations import _dbapi, _postgresql
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import REPEATABLE
 
 if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Link, Links
@@ -252,7 +253,7 @@ def _sending(prefix: str, *, place: int | None) -> Wrapper:
             statement = DRIVER.dialect.read(query)
             known.own = known.own or statement.sets_limit
             whole = None
-            if not prefix and statement.verb in _dbapi.REPEATABLE:
+            if not prefix and statement.verb in REPEATABLE:
                 whole = query
             attempt = _Statement(wrapped, args, kwargs, whole)
             attempt.place, attempt.link = place, known.link
@@ -346,4 +347,4 @@ class _Statement(_Prepared):
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        return self.whole is not None and DRIVER.dialect.is_single(self.whole)
+        return self.is_single(DRIVER.dialect)

@@ -172,23 +172,11 @@ def _ending(name: str) -> Wrapper:
     return end
 
 
-class _Query(_mysql.MysqlSending):
+class _Query(_mysql.Cutting):
     """A statement on its way: shuts the connection when its time is over."""
 
-    __slots__ = ("connection",)
+    __slots__ = ()
 
-    connection: Any
-
-    def __call__(self, deadline: float | None) -> Any:
-        """Send it once."""
-        if deadline is None:
-            return self.perform(*self.args, **self.kwargs)
-        watchdog = self.connection._resilience_watchdog  # noqa: SLF001 - ours
-        slot = watchdog.arm(deadline, self._strike)
-        try:
-            return self.perform(*self.args, **self.kwargs)
-        finally:
-            self.late = watchdog.disarm(slot)
-
-    def _strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+    def strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+        """Cut the connection."""
         cut(self.connection._resilience_socket)  # noqa: SLF001 - ours

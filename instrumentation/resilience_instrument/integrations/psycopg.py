@@ -9,22 +9,25 @@ connection is closed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import types
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
 import psycopg
 from psycopg import capabilities, conninfo, errors
 
-from resilience_instrument.integrations import _dbapi, _postgresql
-from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations import _dbapi, _dblane, _postgresql
+from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import REPEATABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from resilience_instrument.integrations._dbapi import Links
-    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
@@ -89,10 +92,10 @@ class _LateError(Exception):
     """The time is over; it never leaves this room."""
 
 
-def targets(runtime: Runtime) -> list[Target]:
+def targets(runtime: Runtime) -> list[AnyTarget]:
     """List what is wrapped, sync and async."""
     links = _dbapi.Links(runtime, DRIVER)
-    found = []
+    found: list[AnyTarget] = []
     for connection, cursor, server_cursor, is_async in (
         (psycopg.Connection, psycopg.Cursor, psycopg.ServerCursor, False),
         (psycopg.AsyncConnection, psycopg.AsyncCursor, psycopg.AsyncServerCursor, True),
@@ -101,10 +104,10 @@ def targets(runtime: Runtime) -> list[Target]:
         send = _sending(rollback, is_async=is_async)
         found += [
             Target(connection, "connect", _connecting(links, is_async=is_async)),
-            Target(connection, "wait", _wait_async if is_async else _wait),
+            Replacement(connection, "wait", _waiting_async if is_async else _waiting),
             Target(connection, "commit", _ending("COMMIT", is_async=is_async)),
             Target(connection, "rollback", _ending("ROLLBACK", is_async=is_async)),
-            Target(cursor, "execute", send("", whole=True)),
+            Replacement(cursor, "execute", _executing(rollback, is_async=is_async)),
             Target(cursor, "executemany", send("BATCH ", whole=False)),
             Target(server_cursor, "execute", send("", whole=False)),
         ]
@@ -269,6 +272,44 @@ def _sending(rollback: Any, *, is_async: bool) -> Callable[..., Wrapper]:
     return make
 
 
+def _executing(rollback: Any, *, is_async: bool) -> Callable[[Any], Any]:
+    """Return what makes the new `execute`: the short way, or the one above."""
+    long = _sending(rollback, is_async=is_async)("", whole=True)
+    go = _dbapi.hasten_async if is_async else _dbapi.hasten
+    kind = _AsyncStatement if is_async else _Statement
+
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
+            lane = None
+            try:
+                connection = self._conn
+                link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
+                if _WATCH.get() is None:
+                    first = connection.pgconn.transaction_status == _IDLE
+                    lane = _dblane.find(link, query, first=first, own=own)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                bound = types.MethodType(original, self)
+                return long(bound, self, (query, params), kwargs)
+            whole = query if connection._pipeline is None else None  # noqa: SLF001 - as below
+            attempt = kind(original, (self, query, params), kwargs, whole)
+            attempt.connection, attempt.rollback = connection, rollback
+            return go(link, lane, attempt, query, own=own)
+
+        if not is_async:
+            return execute
+
+        @functools.wraps(original)
+        async def execute_async(self: Any, query: Any, *args: Any, **kw: Any) -> Any:
+            return await execute(self, query, *args, **kw)
+
+        return execute_async
+
+    return make
+
+
 def _text(query: Any, connection: Any) -> str:
     if isinstance(query, str):
         return query
@@ -286,7 +327,7 @@ def _named(statement: Statement, prefix: str) -> Statement:
 
 def _is_plain(connection: Any, statement: Statement) -> bool:
     # In a pipeline an error belongs to whatever was sent before.
-    return statement.verb in _dbapi.REPEATABLE and connection._pipeline is None  # noqa: SLF001
+    return statement.verb in REPEATABLE and connection._pipeline is None  # noqa: SLF001
 
 
 class _Statement(_dbapi.Sending):
@@ -311,7 +352,7 @@ class _Statement(_dbapi.Sending):
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        return self.whole is not None and DRIVER.dialect.is_single(self.whole)
+        return self.is_single(DRIVER.dialect)
 
     def restart(self) -> Any:
         """Roll back, so that the driver begins a transaction again."""
@@ -345,6 +386,7 @@ class _AsyncStatement(_Statement):
 def _ending(command: str, *, is_async: bool) -> Wrapper:
     """Return the wrapper of what ends a transaction."""
     go = _dbapi.send_async if is_async else _dbapi.send
+    hasten = _dbapi.hasten_async if is_async else _dbapi.hasten
     kind = _AsyncStatement if is_async else _Statement
     statement = DRIVER.dialect.read(command)
 
@@ -358,6 +400,9 @@ def _ending(command: str, *, is_async: bool) -> Wrapper:
         attempt = kind(wrapped, args, kwargs)
         attempt.connection = instance
         own = instance._resilience_own  # noqa: SLF001 - ours
+        lane = _dblane.ending(link, statement, own=own)
+        if lane is not None:
+            return hasten(link, lane, attempt, command, own=own)
         return go(link, attempt, statement, first=False, own=own)
 
     return end
@@ -366,50 +411,56 @@ def _ending(command: str, *, is_async: bool) -> Wrapper:
 # -- waiting ----------------------------------------------------------------------
 
 
-def _wait(
-    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    watch = _WATCH.get()
-    if watch is None:
-        return wrapped(*args, **kwargs)
-    generator, *others = args
-    try:
-        return wrapped(_limited(generator, watch), *others, **kwargs)
-    except _LateError:
-        watch.late = True
-    if capabilities.has_cancel_safe():
-        with contextlib.suppress(psycopg.Error):
-            instance.cancel_safe(timeout=GRACE)
-        watch.end = watch.clock.monotonic() + GRACE
+def _waiting(original: Any) -> Any:
+    """Return the new `wait`, which keeps the limit of a statement."""
+
+    @functools.wraps(original)
+    def wait(self: Any, generator: Any, *args: Any, **kwargs: Any) -> Any:
+        watch = _WATCH.get()
+        if watch is None:
+            return original(self, generator, *args, **kwargs)
         try:
-            return wrapped(_limited(generator, watch), *others, **kwargs)
+            return original(self, _limited(generator, watch), *args, **kwargs)
         except _LateError:
-            pass
-    instance.close()
-    raise _lost()
+            watch.late = True
+        if capabilities.has_cancel_safe():
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=GRACE)
+            watch.end = watch.clock.monotonic() + GRACE
+            try:
+                return original(self, _limited(generator, watch), *args, **kwargs)
+            except _LateError:
+                pass
+        self.close()
+        raise _lost()
+
+    return wait
 
 
-async def _wait_async(
-    wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    watch = _WATCH.get()
-    if watch is None:
-        return await wrapped(*args, **kwargs)
-    generator, *others = args
-    try:
-        return await wrapped(_limited(generator, watch), *others, **kwargs)
-    except _LateError:
-        watch.late = True
-    if capabilities.has_cancel_safe():
-        with contextlib.suppress(psycopg.Error):
-            await instance.cancel_safe(timeout=GRACE)
-        watch.end = watch.clock.monotonic() + GRACE
+def _waiting_async(original: Any) -> Any:
+    """Return the new `wait` of a connection that has to be awaited."""
+
+    @functools.wraps(original)
+    async def wait(self: Any, generator: Any, *args: Any, **kwargs: Any) -> Any:
+        watch = _WATCH.get()
+        if watch is None:
+            return await original(self, generator, *args, **kwargs)
         try:
-            return await wrapped(_limited(generator, watch), *others, **kwargs)
+            return await original(self, _limited(generator, watch), *args, **kwargs)
         except _LateError:
-            pass
-    await instance.close()
-    raise _lost()
+            watch.late = True
+        if capabilities.has_cancel_safe():
+            with contextlib.suppress(psycopg.Error):
+                await self.cancel_safe(timeout=GRACE)
+            watch.end = watch.clock.monotonic() + GRACE
+            try:
+                return await original(self, _limited(generator, watch), *args, **kwargs)
+            except _LateError:
+                pass
+        await self.close()
+        raise _lost()
+
+    return wait
 
 
 def _lost() -> psycopg.OperationalError:

@@ -18,9 +18,10 @@ import psycopg2.extensions as ext
 from psycopg2 import _psycopg
 
 from resilience_instrument import native
-from resilience_instrument.integrations import _dbapi, _postgresql, _twin
+from resilience_instrument.integrations import _dbapi, _dblane, _postgresql, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import REPEATABLE
 from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
+_NO_NAMES: Final[dict[str, Any]] = {}
 _REPLICATING: Final = (_psycopg.ReplicationConnection, _psycopg.ReplicationCursor)
 _IDLE: Final = ext.TRANSACTION_STATUS_IDLE
 
@@ -186,7 +188,10 @@ def _governed(theirs: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, ours: Any) -> Any:
-    return _twin.below(theirs, ours.__mro__[1], ours)
+    base = ours.__mro__[1]
+    # A cursor has no more attributes than it has itself.
+    facts: dict[str, Any] = {"__slots__": ()} if base is ext.cursor else {}
+    return _twin.below(theirs, base, ours, **facts)
 
 
 class _Connection(ext.connection):  # type: ignore[misc]
@@ -200,6 +205,8 @@ class _Connection(ext.connection):  # type: ignore[misc]
         """Make a cursor of the class that was asked for, governed."""
         if self._resilience is None:
             return super().cursor(*args, **kwargs)
+        if not args and not kwargs and self.cursor_factory is None:
+            return _make_cursor(self, cursor_factory=_PLAIN)
         given = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
         factory = _governed(given or self.cursor_factory or ext.cursor, _Cursor)
         if len(args) > 1:
@@ -224,8 +231,23 @@ class _Connection(ext.connection):  # type: ignore[misc]
 class _Cursor(ext.cursor):  # type: ignore[misc]
     """Below the app's own class: sends statements by way of the policies."""
 
+    # As the C type: a cursor has no attributes of the app's own.
+    __slots__ = ()
+
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - its name
         """Send one statement."""
+        lane = None
+        try:
+            connection: Any = self.connection
+            link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
+            first = connection.get_transaction_status() == _IDLE
+            lane = _dblane.find(link, query, first=first, own=own)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if lane is not None:
+            whole = None if self.name else query
+            sending = _Sending(connection, _execute, (self, query, vars), whole)
+            return _dbapi.hasten(link, lane, sending, query, own=own)
         statement = _read(self, query)
         perform = super().execute
         whole = None if self.name else query
@@ -258,6 +280,11 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
         perform = functools.partial(super().copy_to, **kwargs)
         statement = _read(self, f"COPY {table}")
         return _run(self.connection, statement, perform, (file, table, *args))
+
+
+_PLAIN: Final = _governed(ext.cursor, _Cursor)
+_make_cursor: Final = ext.connection.cursor
+_execute: Final = ext.cursor.execute
 
 
 def _read(cursor: Any, query: Any) -> Statement | None:
@@ -302,75 +329,68 @@ def _run(
             connection._resilience_own = True  # noqa: SLF001 - ours
         own = connection._resilience_own  # noqa: SLF001
         first = connection.get_transaction_status() == _IDLE
-        sending = _Sending(connection, perform, args, statement, whole)
+        whole = whole if statement.verb in REPEATABLE else None
+        sending = _Sending(connection, perform, args, whole)
+        lane = _dblane.ending(link, statement, own=own)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return perform(*args)
+    if lane is not None:
+        return _dbapi.hasten(link, lane, sending, statement.verb, own=own)
     return _dbapi.send(link, sending, statement, first=first, own=own)
 
 
 @final
-class _Sending:
+class _Sending(_dbapi.Watching):
     """A statement on its way: ends it when its time is over."""
 
-    __slots__ = ("_args", "_cancel", "_connection", "_perform", "_whole", "late")
+    __slots__ = ("_cancel",)
 
     def __init__(
         self,
         connection: Any,
         perform: Callable[..., Any],
         args: tuple[Any, ...],
-        statement: Statement,
         whole: Any,
     ) -> None:
-        self._connection = connection
-        self._perform = perform
-        self._args = args
-        self._whole = whole if statement.verb in _dbapi.REPEATABLE else None
-        self._cancel: _Cancel | None = None
+        self.connection = connection
+        self.perform = perform
+        self.args = args
+        self.kwargs = _NO_NAMES
+        self.whole = whole
         self.late = False
 
-    def __call__(self, deadline: float | None) -> Any:
-        """Send it once."""
-        if deadline is None:
-            return self._perform(*self._args)
-        watchdog = self._connection._resilience_watchdog  # noqa: SLF001 - ours
-        slot = watchdog.arm(deadline, self._strike)
-        try:
-            return self._perform(*self._args)
-        finally:
-            self.late = watchdog.disarm(slot)
-            # A connection that was cut has no next statement that could be hit.
-            if self._cancel is not None and not self._connection.closed:
-                self._cancel.wait()
+    def strike(self, number: int) -> float | None:
+        """Ask the server to cancel; if that has no effect, cut the connection."""
+        if number == 1:
+            self._cancel = _Cancel(self.connection)
+            return GRACE
+        cut(self.connection.fileno())
+        return None
 
-    @property
-    def whole(self) -> str | None:
-        """The statement's text where it might be sent again."""
-        query = self._whole
-        if isinstance(query, bytes):
-            query = query.decode("latin-1")
-        elif query is not None and not isinstance(query, str):
-            query = query.as_string(self._connection)
-        return query
+    def settle(self) -> None:
+        """Wait until a request to cancel is with the server."""
+        cancel = getattr(self, "_cancel", None)
+        # A connection that was cut has no next statement that could be hit.
+        if cancel is not None and not self.connection.closed:
+            cancel.wait()
+
+    def text(self) -> str | None:
+        """Return the statement's text where it might be sent again."""
+        query: Any = self.whole
+        if query is None or isinstance(query, (str, bytes)):
+            return super().text()
+        made: str = query.as_string(self.connection)
+        return made
 
     def is_whole(self) -> bool:
         """Tell whether it was one statement and nothing before it."""
-        query = self.whole
-        return query is not None and DRIVER.dialect.is_single(query)
+        return self.is_single(DRIVER.dialect)
 
     def restart(self) -> None:
         """Roll back, so that the driver begins a transaction again."""
-        if not self._connection.autocommit:
-            ext.connection.rollback(self._connection)
-
-    def _strike(self, number: int) -> float | None:
-        """Ask the server to cancel; if that has no effect, cut the connection."""
-        if number == 1:
-            self._cancel = _Cancel(self._connection)
-            return GRACE
-        cut(self._connection.fileno())
-        return None
+        if not self.connection.autocommit:
+            ext.connection.rollback(self.connection)
 
 
 @final

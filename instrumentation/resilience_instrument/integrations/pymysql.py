@@ -6,21 +6,23 @@ default. Both are given here where the app gave none.
 
 from __future__ import annotations
 
-import math
+import functools
+import types
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pymysql
 from pymysql import connections
 
-from resilience_instrument.integrations import _dbapi, _mysql
-from resilience_instrument.integrations._patch import Target
+from resilience_instrument.integrations import _dbapi, _dblane, _mysql
+from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._watchdog import Watchdog, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience_instrument.integrations._dbapi import Links
-    from resilience_instrument.integrations._patch import Wrapper
+    from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.verdict import Judgement
 
@@ -56,20 +58,21 @@ class _Driver:
 DRIVER: Final = _Driver()
 
 
-def targets(runtime: Runtime) -> list[Target]:
+def targets(runtime: Runtime) -> list[AnyTarget]:
     """List what is wrapped, which also shows whether the library is as expected."""
     links = _dbapi.Links(runtime, DRIVER)
+    watchdog = Watchdog(runtime.fault)
     connection = connections.Connection
     rollback = connection.rollback
     return [
-        Target(connection, "__init__", _initialising(links)),
+        Target(connection, "__init__", _initialising(links, watchdog)),
         Target(connection, "connect", _connecting(links)),
-        Target(connection, "query", _querying(rollback)),
+        Replacement(connection, "query", _hastening(rollback)),
         *(Target(connection, name, _ending(name)) for name in ("commit", "rollback")),
     ]
 
 
-def _initialising(links: Links) -> Wrapper:
+def _initialising(links: Links, watchdog: Watchdog) -> Wrapper:
     def initialise(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -79,6 +82,8 @@ def _initialising(links: Links) -> Wrapper:
             link = _mysql.link(links, given.get("host"), given.get("port"), database)
             instance._resilience = link  # noqa: SLF001 - ours, as all its like here
             instance._resilience_own = "read_timeout" in given  # noqa: SLF001
+            instance._resilience_writes = "write_timeout" in given  # noqa: SLF001
+            instance._resilience_watchdog = watchdog  # noqa: SLF001
             instance._resilience_unbounded = "connect_timeout" not in given  # noqa: SLF001
             instance._resilience_connecting = False  # noqa: SLF001
             instance._resilience_open = False  # noqa: SLF001
@@ -166,6 +171,35 @@ def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
     return limit is not None and waited >= limit * 0.98 and "timed out" in str(error)
 
 
+def _hastening(rollback: Any) -> Callable[[Any], Any]:
+    """Return what makes the new `query`: the short way, or the one below."""
+    long = _querying(rollback)
+
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def query(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+            lane = None
+            try:
+                link, own = self._resilience, self._resilience_own
+                if not self._resilience_connecting:
+                    first = _mysql.begins(self)
+                    lane = _dblane.find(link, sql, first=first, own=own)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                bound = types.MethodType(original, self)
+                return long(bound, self, (sql, *args), kwargs)
+            if not self.server_status & _mysql.AUTOCOMMIT:
+                self._resilience_open = True
+            attempt = _Query(original, (self, sql, *args), kwargs, sql)
+            attempt.connection, attempt.rollback = self, rollback
+            return _dbapi.hasten(link, lane, attempt, sql, own=own)
+
+        return query
+
+    return make
+
+
 def _querying(rollback: Any) -> Wrapper:
     def query(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -205,42 +239,47 @@ def _ending(name: str) -> Wrapper:
         instance._resilience_open = False  # noqa: SLF001
         attempt = _Query(wrapped, args, kwargs)
         attempt.connection = instance
+        lane = _dblane.ending(link, statement, own=own)
+        if lane is not None:
+            return _dbapi.hasten(link, lane, attempt, statement.verb, own=own)
         return _dbapi.send(link, attempt, statement, first=False, own=own)
 
     return end
 
 
-class _Query(_mysql.MysqlSending):
-    """A statement on its way, within the read timeout that is left for it."""
+class _Query(_mysql.Cutting):
+    """A statement on its way: shuts the connection when its time is over.
 
-    __slots__ = ("connection", "rollback")
+    A read timeout would hold for each packet, and ask the system before each.
+    """
 
-    connection: Any
+    __slots__ = ("rollback",)
+
     rollback: Any
 
     def __call__(self, deadline: float | None) -> Any:
-        """Send it once."""
+        """Send it once, without the timeouts that were given for the app."""
         connection = self.connection
-        own = connection._read_timeout  # noqa: SLF001 - it has no other name
-        given = connection._resilience_own  # noqa: SLF001 - ours
-        clock = connection._resilience.runtime.clock  # noqa: SLF001 - ours
-        if deadline is not None:
-            left = max(0.05, deadline - clock.monotonic())
-            connection._read_timeout = min(left, own or math.inf)  # noqa: SLF001
-        elif not given:
-            connection._read_timeout = None  # noqa: SLF001 - it may run for long
-        begun = clock.monotonic()
+        reads, writes = connection._read_timeout, connection._write_timeout  # noqa: SLF001 - they have no other names
+        given, written = connection._resilience_own, connection._resilience_writes  # noqa: SLF001 - ours
+        connection._read_timeout = reads if given else None  # noqa: SLF001
+        connection._write_timeout = writes if written else None  # noqa: SLF001
         try:
-            return self.perform(*self.args, **self.kwargs)
-        except pymysql.OperationalError as error:
-            waited = clock.monotonic() - begun
-            limit = connection._read_timeout  # noqa: SLF001
-            self.late = _is_late(error, waited, limit)
-            raise
+            return _watched(self, deadline)
         finally:
-            connection._read_timeout = own  # noqa: SLF001
+            connection._read_timeout = reads  # noqa: SLF001
+            connection._write_timeout = writes  # noqa: SLF001
+
+    def strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+        """Cut the connection."""
+        socket = self.connection._sock  # noqa: SLF001 - it has no other name
+        if socket is not None:
+            cut(socket.fileno())
 
     def restart(self) -> None:
         """Roll back: the driver's own idea of the transaction is out of date."""
         if not self.connection.server_status & _mysql.AUTOCOMMIT:
             self.rollback(self.connection)
+
+
+_watched: Final = _dbapi.Watching.__call__

@@ -13,18 +13,22 @@ import functools
 import os
 import sqlite3
 import sqlite3.dbapi2
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
-from resilience_instrument.integrations import _dbapi, _twin
+from resilience_instrument.fastpath import Begun
+from resilience_instrument.integrations import _dbapi, _dblane, _twin
 from resilience_instrument.integrations._patch import Target
-from resilience_instrument.integrations._room import suppressed
-from resilience_instrument.integrations._sql import SQLITE
+from resilience_instrument.integrations._room import is_watched, suppressed
+from resilience_instrument.integrations._sql import READ, SQLITE
+from resilience_instrument.outcome import Raised
 from resilience_instrument.verdict import Evidence, Judgement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience_instrument.integrations._dbapi import Link, Links
+    from resilience_instrument.integrations._dblane import Within
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
 
@@ -143,7 +147,8 @@ def _governed(theirs: Any, base: Any, ours: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _combined(theirs: Any, base: Any, ours: Any) -> Any:
-    return _twin.below(theirs, base, ours)
+    # No more attributes than it has itself.
+    return _twin.below(theirs, base, ours, __slots__=())
 
 
 class _Connection(sqlite3.Connection):
@@ -155,12 +160,12 @@ class _Connection(sqlite3.Connection):
     def cursor(self, factory: Any = _NOT_GIVEN) -> Any:
         """Make a cursor of the class that was asked for, governed."""
         if factory is _NOT_GIVEN:
-            factory = sqlite3.Cursor
-        return super().cursor(_governed(factory, sqlite3.Cursor, _Cursor))
+            return _make_cursor(self, _PLAIN)
+        return _make_cursor(self, _governed(factory, sqlite3.Cursor, _Cursor))
 
     def execute(self, sql: Any, parameters: Any = (), /) -> Any:
         """Run one statement by a cursor of ours; the shortcut in C makes its own."""
-        return _Connection.cursor(self).execute(sql, parameters)
+        return _Cursor.execute(_make_cursor(self, _PLAIN), sql, parameters)
 
     def executemany(self, sql: Any, parameters: Any, /) -> Any:
         """Run one statement for each set of parameters, likewise."""
@@ -172,25 +177,54 @@ class _Connection(sqlite3.Connection):
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
-        if self.in_transaction:
-            _run(self, "COMMIT", super().commit, ())
-        else:
-            super().commit()
+        self._end("COMMIT", super().commit)
 
     def rollback(self) -> None:
         """End the transaction, if there is one."""
+        self._end("ROLLBACK", super().rollback)
+
+    def _end(self, command: str, perform: Callable[[], Any]) -> None:
         if self.in_transaction:
-            _run(self, "ROLLBACK", super().rollback, ())
+            _run(self, command, perform, ())
         else:
-            super().rollback()
+            perform()
 
 
 class _Cursor(sqlite3.Cursor):
     """Below the app's own class: counts its statements."""
 
+    # As the C type: a cursor has no attributes of the app's own.
+    __slots__ = ()
+
     def execute(self, sql: Any, parameters: Any = (), /) -> Any:
         """Run one statement."""
-        return _run(self.connection, sql, super().execute, (sql, parameters))
+        # One function on purpose: calling another for a part is a tenth of its cost.
+        lane: Any = None
+        try:
+            link: Any = self.connection._resilience  # type: ignore[attr-defined]  # noqa: SLF001 - ours
+            # A text of 10 MB must not even be hashed.
+            if len(sql) <= READ and (
+                "opentelemetry.context" not in modules or not is_watched()
+            ):
+                lanes = link.lanes[link]
+                lane = lanes.others[False].get(sql) or lanes.other(sql, unbounded=False)
+                begun = link.monotonic()
+                lane.tally.begin()
+        except Exception:  # the long way meets it again, and tells
+            lane = None
+        if lane is None:
+            connection = getattr(self, "connection", None)
+            return _run(connection, sql, super().execute, (sql, parameters))
+        try:
+            result = _execute(self, sql, parameters)
+        except BaseException as error:
+            _tell(link, lane, begun, error)
+            raise
+        try:
+            lane.tally.succeed(link.monotonic() - begun)
+        except Exception as fault:
+            link.runtime.fault("engine", fault)
+        return result
 
     def executemany(self, sql: Any, parameters: Any, /) -> Any:
         """Run one statement for each set of parameters."""
@@ -201,6 +235,19 @@ class _Cursor(sqlite3.Cursor):
         """Run several statements."""
         perform = super().executescript
         return _run(self.connection, sql_script, perform, (sql_script,), "BATCH ")
+
+
+_PLAIN: Final = _governed(sqlite3.Cursor, sqlite3.Cursor, _Cursor)
+_make_cursor: Final = sqlite3.Connection.cursor
+_execute: Final = sqlite3.Cursor.execute
+
+
+def _tell(link: Link, lane: Any, begun: float, error: BaseException) -> None:
+    """Tell of a statement that did not succeed on the short way."""
+    made = Raised(error) if isinstance(error, Exception) else error
+    begun_ = Begun(0, begun, made)
+    del made
+    _dbapi.tell(link, lane, begun_, _ONCE)
 
 
 def _run(
@@ -217,13 +264,37 @@ def _run(
     if link is None or not isinstance(sql, str) or suppressed():
         return perform(*args)
     try:
-        summary = SQLITE.read(sql).summary
-        call = link.plain(prefix + summary, unbounded=False)
-        attempt = _Attempt(perform, args, {})
+        summary = prefix + SQLITE.read(sql).summary
+        lane = None if is_watched() else _dblane.named(link, summary, unbounded=False)
+        call = link.plain(summary, unbounded=False)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return perform(*args)
-    return _dbapi.counted(link, call, attempt, None)
+    if lane is not None:
+        return _run_short(link, lane, perform, args)
+    return _dbapi.counted(link, call, _Attempt(perform, args, {}), None)
+
+
+def _run_short(
+    link: Link, lane: Within, perform: Callable[..., Any], args: tuple[Any, ...]
+) -> Any:
+    """Run a statement whose like was counted before."""
+    begun = link.monotonic()
+    try:
+        lane.tally.begin()
+    except Exception as fault:
+        link.runtime.fault("engine", fault)
+        return perform(*args)
+    try:
+        result = perform(*args)
+    except BaseException as error:
+        _tell(link, lane, begun, error)
+        raise
+    try:
+        lane.tally.succeed(link.monotonic() - begun)
+    except Exception as fault:
+        link.runtime.fault("engine", fault)
+    return result
 
 
 def _run_patiently(
@@ -275,3 +346,6 @@ class _Patient(_Attempt):
         """Undo the BEGIN that Python has put before it."""
         if self.connection.in_transaction:
             sqlite3.Connection.rollback(self.connection)
+
+
+_ONCE: Final = _Attempt(int, (), {})

@@ -1,0 +1,201 @@
+"""The short way of a statement of which there is nothing to tell: it succeeds at once.
+
+What a statement needs on its way is found by its text, in dictionaries that are bounded
+and emptied when anything changes: another configuration, a fork. Whatever else happens,
+and whatever is not known here, is told in full by `_dbapi`.
+"""
+
+from __future__ import annotations
+
+from sys import modules
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
+
+from resilience_instrument.fastpath import Lane
+from resilience_instrument.integrations._room import is_watched, remember
+from resilience_instrument.integrations._sql import ENDING, READ, REPEATABLE
+from resilience_instrument.policies.deadline import CURRENT
+
+if TYPE_CHECKING:
+    from resilience_instrument.call import Call
+    from resilience_instrument.events import Tally
+    from resilience_instrument.integrations._dbapi import Link
+    from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sql import Statement
+    from resilience_instrument.registry import ServicePolicies
+
+TEXTS: Final = 512
+"""Texts whose lanes are found without reading them, for each database and kind."""
+
+
+T = TypeVar("T")
+
+
+@final
+class Within:
+    """A lane of statements that nothing may refuse: they are counted, no more.
+
+    Args:
+        call: One of them, for its labels.
+        tally: Counts them.
+    """
+
+    __slots__ = ("call", "tally")
+
+    def __init__(self, call: Call, tally: Tally) -> None:
+        self.call = call
+        self.tally = tally
+
+    def enter(self, now: float) -> int:  # noqa: ARG002 - the shape of a lane
+        """Begin a statement; there is nobody to ask."""
+        self.tally.begin()
+        return 0
+
+    def succeed(self, generation: int, begun: float, now: float) -> None:  # noqa: ARG002 - likewise
+        """End a statement that succeeded."""
+        self.tally.succeed(now - begun)
+
+
+AnyLane: TypeAlias = Lane | Within
+
+
+@final
+class Lanes:
+    """The lanes of the statements to one database.
+
+    Args:
+        link: The database.
+
+    `firsts` has those that begin a transaction, `others` all others, each in two
+    dictionaries: of statements with and without a limit of the app's own.
+    """
+
+    __slots__ = ("_firsts", "_link", "_others", "firsts", "others")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._firsts: dict[tuple[str, bool], Lane] = {}
+        self._others: dict[tuple[str, bool], Within] = {}
+        self.firsts: tuple[dict[Any, Lane], dict[Any, Lane]] = ({}, {})
+        self.others: tuple[dict[Any, Within], dict[Any, Within]] = ({}, {})
+
+    def first(self, text: str | bytes, *, unbounded: bool) -> Lane | None:
+        """Return the lane of a text that begins a transaction, if its like was sent.
+
+        It is found by the text alone from then on.
+
+        Args:
+            text: The statement.
+            unbounded: Whether the app sets it no limit of its own.
+        """
+        found = self._find(self._firsts, text, unbounded=unbounded)
+        _note(self.firsts[unbounded], text, found)
+        return found
+
+    def other(self, text: str | bytes, *, unbounded: bool) -> Within | None:
+        """Return the lane of a text that begins no transaction, likewise."""
+        found = self._find(self._others, text, unbounded=unbounded)
+        _note(self.others[unbounded], text, found)
+        return found
+
+    def named(self, summary: str, *, unbounded: bool) -> Within | None:
+        """Return the lane of statements of a name that begin no transaction."""
+        return self._others.get((self._link.endpoint(summary), unbounded))
+
+    def _find(
+        self, known: dict[tuple[str, bool], T], text: str | bytes, *, unbounded: bool
+    ) -> T | None:
+        statement = self._link.driver.dialect.read(text)
+        if not is_plain(statement):
+            return None
+        return known.get((self._link.endpoint(statement.summary), unbounded))
+
+    def keep(self, call: Call, policies: ServicePolicies | None) -> None:
+        """Keep a lane for statements like one that was told in full, if it can be.
+
+        Args:
+            call: That one.
+            policies: Who was asked, None if nobody was.
+        """
+        key = (call.endpoint, call.unbounded)
+        runtime = self._link.runtime
+        if policies is None:
+            if key not in self._others:
+                tally = _tally(runtime, call)
+                if tally is not None:
+                    self._others[key] = Within(call, tally)
+        elif key not in self._firsts:
+            lane = remember(runtime, call, policies)
+            # Making it may have made room for others.
+            if lane is not None and runtime.registry.keeps(policies):
+                self._firsts[key] = lane
+
+
+def _note(texts: dict[Any, T], text: str | bytes, found: T | None) -> None:
+    if found is not None and len(text) <= READ:
+        if len(texts) >= TEXTS:
+            texts.clear()
+        texts[text] = found
+
+
+def _tally(runtime: Runtime, call: Call) -> Tally | None:
+    make: Any = getattr(runtime.observer, "tally", None)
+    return None if make is None else make(call)
+
+
+def is_plain(statement: Statement) -> bool:
+    """Tell whether a statement changes nothing about how others are sent."""
+    return statement.verb in REPEATABLE and not (
+        statement.unlimited or statement.sets_limit
+    )
+
+
+def keep(link: Link, call: Call, policies: ServicePolicies | None) -> None:
+    """Keep a lane for statements to `link`, as `Lanes.keep` does."""
+    if not link.runtime.fast:
+        return
+    lanes = link.lanes.get(link)
+    if lanes is None:
+        lanes = link.lanes[link] = Lanes(link)
+    lanes.keep(call, policies)
+
+
+def named(link: Link, summary: str, *, unbounded: bool) -> Within | None:
+    """Return the lane of statements of a name, if their like was sent to `link`."""
+    lanes = link.lanes.get(link)
+    return None if lanes is None else lanes.named(summary, unbounded=unbounded)
+
+
+def find(link: Link, text: Any, *, first: bool, own: bool) -> AnyLane | None:
+    """Return the lane of a statement, None where it has to be told in full.
+
+    Args:
+        link: Where it goes.
+        text: The statement, whatever the app took for one.
+        first: Whether it begins a transaction.
+        own: Whether the app limits its statements itself.
+    """
+    kind = type(text)
+    if (
+        (kind is not str and kind is not bytes)
+        # A text of 10 MB must not even be hashed.
+        or len(text) > READ
+        or CURRENT.get() is not None
+        or ("opentelemetry.context" in modules and is_watched())
+    ):
+        return None
+    lanes = link.lanes.get(link)
+    if lanes is None:
+        return None
+    unbounded = not own
+    if first:
+        lane = lanes.firsts[unbounded].get(text)
+        return lane or lanes.first(text, unbounded=unbounded)
+    within = lanes.others[unbounded].get(text)
+    return within or lanes.other(text, unbounded=unbounded)
+
+
+def ending(link: Link, statement: Statement, *, own: bool) -> Within | None:
+    """Return the lane of what ends a transaction, None for others, and likewise."""
+    if statement.verb not in ENDING or CURRENT.get() is not None or is_watched():
+        return None
+    return named(link, statement.summary, unbounded=not own)
