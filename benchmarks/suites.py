@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks import databases
 from benchmarks.harness import instructions
 from benchmarks.harness.figure import CONTROL
+from benchmarks.harness.installed import installed
 from benchmarks.harness.interleave import (
     alternate,
     interleave,
@@ -134,40 +135,48 @@ def crowds(*, full: bool) -> Iterator[Result]:
 
 # -- start-up -------------------------------------------------------------------
 
-_AGENT: Final = ["resilience-instrument"]
-_LAUNCHERS: Final[Mapping[str, list[str]]] = {
-    BARE: [],
-    "agent off": _AGENT,
-    "agent": _AGENT,
-    "opentelemetry": ["opentelemetry-instrument"],
-    "ddtrace": ["ddtrace-run"],
-    BARE_AGAIN: [],
+_AGENT: Final = "resilience-instrument"
+_LAUNCHERS: Final[Mapping[str, tuple[str, dict[str, str]]]] = {
+    BARE: ("", {}),
+    "agent off": (_AGENT, {"RESILIENCE_ENABLED": "0"}),
+    "agent": (_AGENT, {}),
+    "agent, with a setting": (_AGENT, {"RESILIENCE_TIMEOUT_READ": "5"}),
+    "opentelemetry": ("opentelemetry-instrument", {}),
+    "ddtrace": ("ddtrace-run", {"DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false"}),
+    BARE_AGAIN: ("", {}),
 }
 
 
 def start_up(*, full: bool) -> Iterator[Result]:
-    """Measure how long Python takes to start below each launcher."""
-    directory = Path(sys.executable).parent
-    for code in ("pass", "import requests"):
-        contestants: dict[str, Callable[[], float]] = {}
-        for name, words in _LAUNCHERS.items():
-            launcher = [directory / word for word in words]
-            if all(word.exists() for word in launcher):
-                contestants[name] = _start(
-                    [*map(str, launcher), sys.executable, "-c", code],
-                    off=name == "agent off",
-                )
-        samples = interleave(30 if full else 8, contestants)
-        yield Result(f"python -c '{code}'", "us of processor time", samples)
+    """Measure how long Python takes to start below each launcher.
+
+    With a setting the agent has something to read, and does so at the import.
+    """
+    with installed() as programs:
+        for code in ("pass", "import requests", "import httpx"):
+            contestants: dict[str, Callable[[], float]] = {}
+            for name, (launcher, variables) in _LAUNCHERS.items():
+                words = _launcher(launcher, programs)
+                if words is not None:
+                    python = [str(programs / "python"), "-c", code]
+                    contestants[name] = _start([*words, *python], variables)
+            samples = interleave(30 if full else 8, contestants)
+            yield Result(f"python -c '{code}'", "us of processor time", samples)
 
 
-def _start(words: list[str], *, off: bool) -> Callable[[], float]:
-    environ = environment()
-    if off:
-        environ["RESILIENCE_ENABLED"] = "0"
-    environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
-    # As for an app: nothing of this directory on its path.
-    del environ["PYTHONPATH"]
+def _launcher(name: str, programs: Path) -> list[str] | None:
+    """Return a launcher's command, None where it is not installed."""
+    for directory in (programs, Path(sys.executable).parent):
+        if (directory / name).is_file():
+            return [str(directory / name)]
+    return None if name else []
+
+
+def _start(words: list[str], variables: Mapping[str, str]) -> Callable[[], float]:
+    environ = {**environment(), **variables}
+    # As for an app: nothing of this directory on its path, and what is compiled stays.
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        environ.pop(name, None)
 
     def run() -> float:
         before = _processor_time()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import platform
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, final
@@ -85,7 +84,7 @@ class Agent:
 
     def _state_mode(self, settings: AgentSettings) -> None:
         mode = settings.defaults.mode
-        self.metrics.agent_info(__version__, mode, platform.python_version())
+        self.metrics.agent_info(__version__, mode, sys.version.partition(" ")[0])
 
     def _watched(self) -> Watch | None:
         """Look at the configuration's file before calls, if there is one."""

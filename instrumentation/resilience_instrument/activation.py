@@ -28,12 +28,52 @@ RUN_ID = "RESILIENCE_RUN_ID"
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap", "path")  # noqa: PTH100, PTH118, PTH120 - pathlib is not loaded in this stage
 """The directory whose `sitecustomize` starts the agent."""
 
+RUN_DIR = "RESILIENCE_RUN_DIR"
+"""Where the directories of runs shall lie."""
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what we make there is private
 _OFF = frozenset({"0", "false", "off", "no"})
+# These say that there is an agent; every other variable of ours says how it shall be.
+_NO_SETTINGS = frozenset(
+    {ACTIVE, PREFIX, PYTHON, LAUNCH_PID, RUN_ID, RUN_DIR, "RESILIENCE_ENABLED"}
+)
 
 
 def is_off(environ: Mapping[str, str]) -> bool:
     """Tell whether `RESILIENCE_ENABLED` says that nothing is to be governed."""
     return environ.get("RESILIENCE_ENABLED", "").strip().lower() in _OFF
+
+
+def is_configured(environ: Mapping[str, str]) -> bool:
+    """Tell whether anything was set that the agent would have to read."""
+    return any(
+        name.startswith("RESILIENCE_") and name not in _NO_SETTINGS and environ[name]
+        for name in environ
+    )
+
+
+def bases(environ: Mapping[str, str]) -> list[str]:
+    """Return where directories of runs may lie: as configured, in memory, on disk."""
+    given = environ.get(RUN_DIR)
+    if given:
+        return [given]
+    if sys.platform == "win32":
+        return []
+    own = f"resilience-{os.geteuid()}"
+    return [f"{_SHARED_MEMORY}/{own}", f"{environ.get('TMPDIR') or '/tmp'}/{own}"]  # noqa: S108 - as above
+
+
+def has_begun(environ: Mapping[str, str]) -> bool:
+    """Tell whether any process of this command has counted anything."""
+    run = environ.get(RUN_ID)
+    for base in bases(environ) if run else ():
+        try:
+            names = os.listdir(base)  # noqa: PTH208 - pathlib is not loaded in this stage
+        except OSError:
+            continue
+        if any(name.startswith(f"{run}-") for name in names):
+            return True
+    return False
 
 
 def is_asked_for(environ: Mapping[str, str]) -> bool:

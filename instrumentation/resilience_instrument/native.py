@@ -7,8 +7,8 @@ for a lock in the kernel and would stop every greenlet if it were one.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from _thread import start_new_thread as start_thread
 from time import sleep
 
-__all__ = ["allocate_lock", "sleep", "start_thread"]
+__all__ = ["RLock", "allocate_lock", "sleep", "start_thread"]

@@ -8,12 +8,12 @@ never dropped, since it would be forgotten that the service is down.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from resilience_instrument.config.match import Destination, destination
 from resilience_instrument.config.model import BulkheadSettings, Timeouts
+from resilience_instrument.frozen import replace
 from resilience_instrument.policies.adaptive import AdaptiveTimeout
 from resilience_instrument.policies.breaker import Breaker
 from resilience_instrument.policies.budget import budget_for
@@ -373,10 +373,10 @@ class Registry:
         if view is None:
             left_out = {policy for name, policy in whole.left_out if name == library}
             if library in whole.disabled:
-                settings = dataclasses.replace(settings, enabled=False)
+                settings = replace(settings, enabled=False)
             view = found.by(_without(settings, left_out))
             if "breaker" in left_out:
-                breaker = dataclasses.replace(settings.breaker, mode="disabled")
+                breaker = replace(settings.breaker, mode="disabled")
                 view.breaker = Breaker(found.service, breaker, self._clock.uniform)
             view = found.views.setdefault(key, view)
         return view
@@ -476,20 +476,18 @@ def _look_away(now: float) -> None:
 def _played(settings: ServiceSettings) -> ServiceSettings:
     """Return the settings by which a call that is only observed is played."""
     bulkhead = BulkheadSettings()
-    return dataclasses.replace(
-        settings, mode="enforce", bulkhead=bulkhead, fallback=None
-    )
+    return replace(settings, mode="enforce", bulkhead=bulkhead, fallback=None)
 
 
 def _without(settings: ServiceSettings, policies: set[str]) -> ServiceSettings:
     """Return settings by which the given policies do nothing."""
     if "timeout" in policies:
-        settings = dataclasses.replace(settings, timeout=NO_LIMITS)
+        settings = replace(settings, timeout=NO_LIMITS)
     if "retry" in policies:
-        once = dataclasses.replace(settings.retry, max_attempts=1)
-        settings = dataclasses.replace(settings, retry=once)
+        once = replace(settings.retry, max_attempts=1)
+        settings = replace(settings, retry=once)
     if "fallback" in policies:
-        settings = dataclasses.replace(settings, fallback=None)
+        settings = replace(settings, fallback=None)
     return settings
 
 

@@ -155,18 +155,127 @@ def test_27_the_boot_stage_loads_a_handful_of_modules() -> None:
         assert plain[what] == found[what]
 
 
-def test_27_importing_a_library_starts_and_opens_nothing(tmp_path: Path) -> None:
-    """The agent is there, but no thread, no descriptor and no file before a call."""
-    code = f"{STANDING}\nimport requests\nprint(json.dumps(standing()))"
+# The boot stage, what waits for the first call, and a module that is built in.
+WAITING = {
+    "__future__",
+    "atexit",
+    "sitecustomize",
+    "resilience_instrument",
+    "resilience_instrument.activation",
+    "resilience_instrument.bootstrap",
+    "resilience_instrument.bootstrap.carrier",
+    "resilience_instrument.bootstrap.hooks",
+    "resilience_instrument.integrations",
+    "resilience_instrument.integrations._doorbell",
+    "resilience_instrument.integrations.catalog",
+    "resilience_instrument.native",
+}
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx", "urllib.request", "tenacity"])
+def test_27_importing_a_library_loads_next_to_nothing(
+    tmp_path: Path, library: str
+) -> None:
+    """Twelve small modules; no thread, no descriptor and no file before a call."""
+    code = f"{STANDING}\nimport {library}\nprint(json.dumps(standing()))"
     plain = standing(run("python", "-c", code, env=bare()))
 
     env = bare(RESILIENCE_RUN_DIR=str(tmp_path))
     found = standing(governed("python", "-c", code, env=env))
 
-    assert "resilience_instrument._agent" in found["modules"]
+    assert WAITING >= set(found["modules"]) - set(plain["modules"])
     for what in ("threads", "files", "sockets"):
         assert plain[what] == found[what]
     assert [] == list(tmp_path.iterdir())
+
+
+def test_27_settings_are_read_at_the_import(tmp_path: Path) -> None:
+    """And nothing more: still no agent, no thread, no descriptor and no file."""
+    code = f"{STANDING}\nimport requests\nprint(json.dumps(standing()))"
+    plain = standing(run("python", "-c", code, env=bare()))
+
+    env = bare(RESILIENCE_RUN_DIR=str(tmp_path), RESILIENCE_TIMEOUT_READ="5")
+    found = standing(governed("python", "-c", code, env=env))
+
+    assert "resilience_instrument.config.plan" in found["modules"]
+    assert "resilience_instrument._agent" not in found["modules"]
+    assert {"dataclasses", "inspect", "tomllib"}.isdisjoint(
+        set(found["modules"]) - set(plain["modules"])
+    )
+    for what in ("threads", "files", "sockets"):
+        assert plain[what] == found[what]
+    assert [] == list(tmp_path.iterdir())
+
+
+CALLS = {
+    "requests": "from requests import get\nprint(get(URL).status_code)",
+    "adapter": (
+        "import requests\n"
+        "request = requests.Request('GET', URL).prepare()\n"
+        "print(requests.adapters.HTTPAdapter().send(request).status_code)"
+    ),
+    "httpx": "import httpx\nwith httpx.Client() as c: print(c.get(URL).status_code)",
+    "httpx, async": (
+        "import asyncio, httpx\n"
+        "async def main():\n"
+        "    async with httpx.AsyncClient() as c:\n"
+        "        print((await c.get(URL)).status_code)\n"
+        "asyncio.run(main())"
+    ),
+    "urllib3": "import urllib3\nprint(urllib3.request('GET', URL).status)",
+    "urllib.request": (
+        "from urllib.request import urlopen\n"
+        "with urlopen(URL) as answer: print(answer.status)"
+    ),
+    "from a thread": (
+        "import requests, threading\n"
+        "t = threading.Thread(target=lambda: print(requests.get(URL).status_code))\n"
+        "t.start(); t.join()"
+    ),
+    "in a fork": (
+        "import os, requests\n"
+        "if os.fork() == 0:\n"
+        "    print(requests.get(URL).status_code, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_27_the_first_call_is_governed_without_any_setting(call: str) -> None:
+    """Whichever way it enters, and in the library's own way: two retries, a 200."""
+    with Service(503, 503, 200) as service:
+        code = f"URL = {service.url!r}\n{CALLS[call]}"
+
+        done = governed("python", "-c", code, env=bare())
+
+    assert (0, "200\n") == done[:2]
+    assert 3 == len(service.asked)
+
+
+def test_27_the_first_calls_of_many_threads_are_all_counted(tmp_path: Path) -> None:
+    """They wait until the agent is there; none slips past it."""
+    code = (
+        "import requests, sys, threading\n"
+        "def call(): requests.get(URL)\n"
+        "threads = [threading.Thread(target=call) for _ in range(16)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "agent = sys.modules['resilience_instrument._agent']._Process.agent\n"
+        "from resilience_instrument.signals.exposition import Exposition\n"
+        "print(Exposition(agent.port.gather).render('')[0].decode())"
+    )
+    with Service(200) as service:
+        env = bare(RESILIENCE_RUN_DIR=str(tmp_path))
+        done = governed("python", "-c", f"URL = {service.url!r}\n{code}", env=env)
+
+    assert 0 == done.code
+    counted = [
+        float(line.rpartition(" ")[2])
+        for line in lines(done.out)
+        if line.startswith("api_request_total{")
+    ]
+    assert 16 == sum(counted)
 
 
 @pytest.mark.parametrize("value", ["0", "false", " OFF ", "no"])

@@ -146,6 +146,39 @@ def test_the_switch_has_the_usual_words(value: str) -> None:
     assert not activation.is_off({"RESILIENCE_ENABLED": "1"})
 
 
+def test_what_only_says_that_there_is_an_agent_is_no_setting() -> None:
+    """Everything else of ours is, unless it is empty."""
+    environ: dict[str, str] = {"PATH": "/bin", "RESILIENCE_ENABLED": "1"}
+    activation.ask_for(environ)
+    environ[activation.RUN_DIR] = "/somewhere"
+    environ["RESILIENCE_PROFILE"] = ""
+
+    assert not activation.is_configured(environ)
+    assert activation.is_configured({**environ, "RESILIENCE_PROFIL": "typing error"})
+
+
+def test_a_command_has_begun_when_it_has_a_directory(tmp_path: Path) -> None:
+    """Of its own: others may use the same place."""
+    environ = {activation.RUN_ID: "7-1", activation.RUN_DIR: str(tmp_path)}
+    (tmp_path / "7-11-v1").mkdir()
+    before = activation.has_begun(environ)
+    (tmp_path / "7-1-v1").mkdir()
+
+    assert (False, True) == (before, activation.has_begun(environ))
+    assert not activation.has_begun({activation.RUN_DIR: str(tmp_path)})
+    assert not activation.has_begun({**environ, activation.RUN_DIR: "/no/such"})
+
+
+def test_directories_lie_in_memory_or_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user has a place of their own; where there are no locks there is none."""
+    own = f"resilience-{os.geteuid()}"
+    places = [f"/dev/shm/{own}", f"/t/{own}"]
+
+    assert places == activation.bases({"TMPDIR": "/t"})
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert [] == activation.bases({})
+
+
 def test_an_environment_is_known_by_any_path(tmp_path: Path) -> None:
     """A link to it is it; what is not there is not."""
     link = tmp_path / "link"

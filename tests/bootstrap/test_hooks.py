@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
+import time
+import types
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resilience_instrument.bootstrap import hooks
+from resilience_instrument.integrations import _doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,3 +262,202 @@ def test_a_loader_whose_spec_is_gone_is_no_obstacle(
 
     assert NAME == wrapped.name
     assert [(NAME, module)] == announced
+
+
+# -- before the first call -------------------------------------------------------
+
+
+@pytest.fixture
+def asleep(
+    announced: list[tuple[str, Any]], library: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, Any]]:
+    """Be in a process that has not loaded the agent, and has nothing configured."""
+    library.write_text("class Client:\n    def send(self):\n        return 'sent'\n")
+    importlib.invalidate_caches()
+    for name in [name for name in os.environ if name.startswith("RESILIENCE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(hooks, "_AGENT", "not.loaded")
+    monkeypatch.setattr(hooks._Sleep, "watches_forks", True)
+    monkeypatch.setattr(hooks._Sleep, "disabled", None)
+    monkeypatch.setattr(_doorbell, "TEST_TOOLS", frozenset())
+    monkeypatch.setattr(_doorbell, "waiting", {})
+    monkeypatch.setattr(_doorbell, "_bells", {})
+    monkeypatch.setitem(_doorbell.ENTRANCES, NAME, ("Client.send",))
+    hooks.install()
+    return announced
+
+
+def test_where_nothing_is_configured_the_first_call_wakes_the_agent(
+    asleep: list[tuple[str, Any]],
+) -> None:
+    """The import does not: many programs never call what they import."""
+    module = importlib.import_module(NAME)
+    before = list(asleep)
+
+    answer = module.Client().send()
+
+    assert ([], "sent") == (before, answer)
+    assert [(NAME, module)] == asleep
+    assert {} == _doorbell.waiting
+
+
+@pytest.mark.parametrize("why", ["settings", "others", "loaded"])
+def test_what_the_agent_has_to_do_at_once_is_done_at_once(
+    asleep: list[tuple[str, Any]],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Settings are checked at the start, and who joins others serves with them."""
+    if why == "settings":
+        monkeypatch.setenv("RESILIENCE_TIMEOUT_READ", "soon")
+    elif why == "others":
+        monkeypatch.setenv("RESILIENCE_RUN_DIR", str(tmp_path))
+        monkeypatch.setenv("RESILIENCE_RUN_ID", "7-1")
+        (tmp_path / "7-1-abc").mkdir()
+    else:
+        monkeypatch.setattr(hooks, "_AGENT", "sys")
+
+    module = importlib.import_module(NAME)
+
+    assert [(NAME, module)] == asleep
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_settings_that_can_be_used_are_no_reason_to_wake(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, *, disabled: bool
+) -> None:
+    """They are read once; a library that they leave out gets no doorbell."""
+    monkeypatch.setenv("RESILIENCE_TIMEOUT_READ", "5")
+    if disabled:
+        monkeypatch.setenv("RESILIENCE_DISABLE", NAME)
+
+    module = importlib.import_module(NAME)
+    importlib.reload(module)
+
+    assert [] == asleep
+    assert disabled is ("__resilience__" not in vars(module.Client.send))
+    hooks.wake()
+    assert [(NAME, module)] == asleep
+
+
+def test_who_is_told_at_once_wakes_the_others(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries that wait are told in the order in which they were imported."""
+    module = importlib.import_module(NAME)
+    monkeypatch.setattr(hooks, "LIBRARIES", {NAME: "", "second": ""})
+    second = types.ModuleType("second")
+
+    hooks.announce("second", second)
+
+    assert [(NAME, module), ("second", second)] == asleep
+
+
+def test_a_test_tool_wakes_the_agent(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It must find the wrappers that it replaces."""
+    module = importlib.import_module(NAME)
+    monkeypatch.setattr(hooks, "TEST_TOOLS", frozenset({"resilience_test_tool"}))
+    (tmp_path / "resilience_test_tool.py").write_text("")
+    importlib.invalidate_caches()
+
+    importlib.import_module("resilience_test_tool")
+
+    del sys.modules["resilience_test_tool"]
+    assert [(NAME, module)] == asleep
+
+
+def test_a_library_that_cannot_wait_is_told_at_once(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with the doorbells."""
+
+    def fail(*_: object) -> None:
+        message = "odd"
+        raise ValueError(message)
+
+    monkeypatch.setattr(_doorbell, "wait", fail)
+
+    module = importlib.import_module(NAME)
+
+    assert [(NAME, module)] == asleep
+
+
+def test_all_who_call_first_wait_until_the_agent_is_there(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them passes ungoverned, and the agent is told once."""
+    module = importlib.import_module(NAME)
+    client = module.Client
+
+    def slowly(library: str, module: Any) -> None:
+        time.sleep(0.05)
+        asleep.append((library, module))
+        (bell,) = _doorbell.at(client, "send")
+        bell.answer(lambda _: "governed")
+
+    monkeypatch.setattr("resilience_instrument._agent.library_imported", slowly)
+    answers: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client().send()))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert ["governed"] * 8 == answers
+    assert 1 == len(asleep)
+
+
+def test_a_fork_waits_until_the_agent_is_loaded(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child could not go on with what another thread of its parent does."""
+    registered: dict[str, Any] = {}
+    monkeypatch.setattr(os, "register_at_fork", registered.update)
+    monkeypatch.setattr(hooks._Sleep, "watches_forks", False)
+
+    importlib.import_module(NAME)
+    registered["before"]()
+    taken = hooks._Sleep.lock.acquire(blocking=False)
+    thread = threading.Thread(target=hooks.wake)
+    thread.start()
+    told = list(asleep)
+    hooks._Sleep.lock.release()
+    registered["after_in_parent"]()
+    thread.join()
+
+    assert ([], True) == (told, taken)
+    assert 1 == len(asleep)
+
+
+def test_a_fork_does_not_wait_for_ever(
+    asleep: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child then has a lock of its own."""
+    importlib.import_module(NAME)
+    before = hooks._Sleep.lock
+    monkeypatch.setattr(hooks._Sleep, "lock", before)
+    monkeypatch.setattr(hooks, "_PATIENCE", 0.01)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with before:
+            holding.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(30)
+
+    hooks._Sleep.hold()
+    hooks._Sleep.go_on()
+
+    assert before is not hooks._Sleep.lock
+    done.set()
+    thread.join()
+    assert [] == asleep

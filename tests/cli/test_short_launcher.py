@@ -119,9 +119,18 @@ def test_what_is_not_plain_goes_to_python(
     assert by_python(*arguments) == home.run(*arguments)
 
 
-def test_the_switch_is_read_by_python(home: Home) -> None:
-    """It has more than one word."""
-    assert by_python("sh") == home.run("sh", RESILIENCE_ENABLED="off")
+@pytest.mark.parametrize("off", ["0", "false", "off", "no"])
+def test_switched_off_the_command_is_started_as_it_is(home: Home, off: str) -> None:
+    """Nothing is set, and Python only tells what cannot be started."""
+    say = ("sh", "-c", "echo ${RESILIENCE_ACTIVE-unset} ${PYTHONPATH-unset}")
+
+    assert "unset unset" == home.run(*say, RESILIENCE_ENABLED=off)
+    assert by_python("no-such") == home.run("no-such", RESILIENCE_ENABLED=off)
+
+
+def test_other_words_of_the_switch_are_read_by_python(home: Home) -> None:
+    """It has more than these."""
+    assert by_python("sh") == home.run("sh", RESILIENCE_ENABLED=" OFF ")
     assert "1" == home.run(
         "sh", "-c", "echo $RESILIENCE_ACTIVE", RESILIENCE_ENABLED="1"
     )

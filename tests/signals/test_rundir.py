@@ -59,7 +59,7 @@ def test_unless_told_it_lies_in_memory_or_else_on_disk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In a directory of this user, if the first place is not to be had."""
-    monkeypatch.setattr(rundir, "_SHARED_MEMORY", "/nowhere")
+    monkeypatch.setattr(activation, "_SHARED_MEMORY", "/nowhere")
     environ = {"RESILIENCE_RUN_ID": "1-2", "TMPDIR": str(tmp_path)}
 
     assert f"{tmp_path}/resilience-{os.geteuid()}/1-2-v1" == opened(environ).path

@@ -52,7 +52,7 @@ def _tidy_up_at_exit() -> None:
 
     def tidy_up() -> None:
         # Not in a forked child, which has inherited this.
-        if first == f"{os.getpid()}-":
+        if first == f"{os.getpid()}-" and activation.has_begun(os.environ):
             from resilience_instrument.signals.rundir import remove_run
 
             remove_run(os.environ)

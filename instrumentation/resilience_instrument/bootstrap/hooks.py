@@ -1,4 +1,4 @@
-"""Wait for a library to be imported, then tell the agent, which is loaded only now.
+"""Wait for a library to be imported, then tell the agent, which is loaded only then.
 
 A finder of ours stands first and lets the others find the module; only the way it
 is executed gets an addition. What goes wrong here never fails the app's import.
@@ -6,15 +6,27 @@ is executed gets an addition. What goes wrong here never fails the app's import.
 
 from __future__ import annotations
 
+import os
 import sys
 
-from resilience_instrument.integrations.catalog import LIBRARIES, WAITED_FOR
+from resilience_instrument import activation
+from resilience_instrument.integrations.catalog import (
+    LIBRARIES,
+    TEST_TOOLS,
+    WAITED_FOR,
+)
+from resilience_instrument.native import RLock
 
 TYPE_CHECKING = False  # typing is not loaded in this stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
     from typing import Any
+
+_AGENT = "resilience_instrument._agent"
+_DOORBELL = "resilience_instrument.integrations._doorbell"
+_PATIENCE = 5.0
+"""Seconds that a fork waits for another thread which loads the agent."""
 
 
 def install() -> bool:
@@ -34,7 +46,26 @@ def install() -> bool:
     return True
 
 
-def announce(library: str, module: ModuleType) -> None:
+def announce(name: str, module: ModuleType) -> None:
+    """Tell the agent that a library is there, or have it told at the first call."""
+    if name not in LIBRARIES:
+        # A tool that tests are made with: what it replaces must be ours before.
+        wake()
+    elif not _may_sleep() or not _can_wait(name, module):
+        wake()
+        _tell(name, module)
+
+
+def wake() -> None:
+    """Load the agent if libraries wait for their first call."""
+    doorbell = sys.modules.get(_DOORBELL)
+    if doorbell is not None:
+        # Also where nothing waits any more: another thread may be about it.
+        with _Sleep.lock:
+            doorbell.wake(_tell)
+
+
+def _tell(library: str, module: ModuleType) -> None:
     """Tell the agent that a library is there; what it raises is said, once."""
     try:
         from resilience_instrument._agent import library_imported
@@ -42,6 +73,72 @@ def announce(library: str, module: ModuleType) -> None:
         library_imported(library, module)
     except Exception as fault:
         _say(f"{library} is not governed: {type(fault).__name__}: {fault}")
+
+
+def _may_sleep() -> bool:
+    """Tell whether there is nothing that the agent has to do before a first call.
+
+    A worker that joins others must show what they counted, and may be the only one
+    left that can. Settings that cannot be used are told at the start.
+    """
+    if _AGENT in sys.modules or activation.has_begun(os.environ):
+        return False
+    return not activation.is_configured(os.environ) or _Sleep.settings_hold()
+
+
+def _can_wait(library: str, module: ModuleType) -> bool:
+    """Put doorbells at the entrances of a library, if that can be done."""
+    from resilience_instrument.integrations import _doorbell
+
+    try:
+        alone = library in (_Sleep.disabled or ())
+        done = _doorbell.wait(library, module, wake, alone=alone)
+    except Exception:
+        return False
+    if done and not _Sleep.watches_forks:
+        _Sleep.watches_forks = True
+        os.register_at_fork(
+            before=_Sleep.hold,
+            after_in_parent=_Sleep.go_on,
+            after_in_child=_Sleep.go_on,
+        )
+    return done
+
+
+class _Sleep:
+    """The time before the first call, and the lock while the agent is loaded."""
+
+    lock = RLock()
+    held: list[bool] = []  # noqa: RUF012 - typing is not loaded in this stage
+    watches_forks = False
+    disabled: frozenset[str] | None = None
+    """The libraries that the settings leave out, None before these were read."""
+
+    @classmethod
+    def settings_hold(cls) -> bool:
+        """Read the settings, once, and tell whether they can be used."""
+        if cls.disabled is None:
+            try:
+                from resilience_instrument.config.load import from_environment
+
+                cls.disabled = from_environment(os.environ).disabled
+            except Exception:
+                # The agent meets the same, and says it.
+                return False
+        return True
+
+    @classmethod
+    def hold(cls) -> None:
+        """Wait before a fork: a child could not finish what another thread loads."""
+        cls.held.append(cls.lock.acquire(timeout=_PATIENCE))
+
+    @classmethod
+    def go_on(cls) -> None:
+        """Go on after a fork, in the parent as in the child."""
+        if cls.held.pop():
+            cls.lock.release()
+        else:
+            cls.lock = RLock()
 
 
 _said: set[str] = set()
@@ -80,7 +177,7 @@ FINDER = Finder()
 def _is_waited_for(name: str) -> bool:
     if name in LIBRARIES:
         return name not in WAITED_FOR
-    return name in WAITED_FOR.values()
+    return name in TEST_TOOLS or name in WAITED_FOR.values()
 
 
 def _announce_whole(name: str, module: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -21,13 +20,14 @@ from resilience_instrument.config.model import (
     ThrottleSettings,
     Timeouts,
 )
+from resilience_instrument.frozen import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resilience_instrument.config.resolve import Settings
 
-_FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
+_FUNCTION: Final = r"(?a:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)"
 _LONGEST_BODY: Final = 1_048_576
 
 MODELS: Final[Mapping[str, type[Any]]] = {
@@ -62,8 +62,8 @@ def service(settings: Settings, profile: str) -> ServiceSettings:
 
 
 def _model(settings: Settings, section: str, model: type[Any]) -> Any:
-    fields = [field.name for field in dataclasses.fields(model)]
-    return model(**{name: settings[f"{section}.{name}"].value for name in fields})
+    own = {name: settings[f"{section}.{name}"].value for name in names(model)}
+    return model(**own)
 
 
 def _fallback(settings: Settings) -> FallbackSettings | None:
@@ -88,7 +88,7 @@ def _service(settings: Settings) -> str | None:
 
 def _call(settings: Settings) -> str | None:
     found = settings["fallback.call"]
-    if isinstance(found.value, str) and not _FUNCTION.fullmatch(found.value):
+    if isinstance(found.value, str) and not re.fullmatch(_FUNCTION, found.value):
         raise _refused(settings, "fallback.call", "use module:function")
     return None if found.value is None else str(found.value)
 

@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import zlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.config.findings import Finding, unknown
@@ -18,6 +17,7 @@ from resilience_instrument.config.keys import (
     KEYS,
     SERVICE_SECTIONS,
 )
+from resilience_instrument.config.layer import Layer
 from resilience_instrument.config.lines import Lines
 from resilience_instrument.config.match import Pattern
 from resilience_instrument.config.profiles import AUTO, NONE, PROFILES
@@ -25,7 +25,6 @@ from resilience_instrument.config.profiles import AUTO, NONE, PROFILES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resilience_instrument.config.kinds import Value
     from resilience_instrument.config.lines import Path
 
 LONGEST: Final = 1_048_576
@@ -36,45 +35,31 @@ _AT: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 @final
-@dataclass(slots=True)
-class Layer:
-    """Values that stand in one place.
-
-    Attributes:
-        label: The place in words, such as `[services.pay]`.
-        values: Each value by the path of its key.
-        places: The file and the line of each.
-    """
-
-    label: str
-    values: dict[str, Value] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-
-
-@final
-@dataclass(slots=True)
 class Document:
     """A file that was read.
 
-    Attributes:
+    Args:
         file: Its name, as it was given.
+        findings: What is wrong.
+
+    Attributes:
         defaults: What stands in `[defaults]`.
         profiles: What stands in each `[profiles.NAME]`.
         services: What stands in each `[services.NAME]`.
         patterns: The patterns of each service.
         process: What stands in `[agent]`, `[metrics]` and `[tracing]`.
-        findings: What is wrong.
         checksum: That of the file's content, None where it could not be read.
     """
 
-    file: str
-    defaults: Layer = field(default_factory=lambda: Layer("[defaults]"))
-    profiles: dict[str, Layer] = field(default_factory=dict)
-    services: dict[str, Layer] = field(default_factory=dict)
-    patterns: dict[str, list[Pattern]] = field(default_factory=dict)
-    process: Layer = field(default_factory=lambda: Layer("the file"))
-    findings: list[Finding] = field(default_factory=list)
-    checksum: int | None = None
+    def __init__(self, file: str, *findings: Finding) -> None:
+        self.file = file
+        self.defaults = Layer("[defaults]")
+        self.profiles: dict[str, Layer] = {}
+        self.services: dict[str, Layer] = {}
+        self.patterns: dict[str, list[Pattern]] = {}
+        self.process = Layer("the file")
+        self.findings = list(findings)
+        self.checksum: int | None = None
 
     def profile_names(self) -> list[str]:
         """Return the profiles that can be named."""
@@ -120,7 +105,7 @@ def _bytes(file: str) -> bytes:
 
 
 def _refused(place: str, message: str) -> Document:
-    return Document(place, findings=[Finding(place, "", message)])
+    return Document(place, Finding(place, "", message))
 
 
 def parse(text: str, file: str) -> Document:

@@ -8,7 +8,6 @@ section and the name. Values stand in `defaults.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.config import defaults
@@ -28,7 +27,11 @@ from resilience_instrument.config.kinds import (
 )
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from resilience_instrument.config.kinds import Kind, Value
+else:
+    from resilience_instrument.frozen import dataclass
 
 PREFIX: Final = "RESILIENCE_"
 

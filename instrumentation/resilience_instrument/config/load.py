@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from resilience_instrument.config import document
-from resilience_instrument.config.document import Layer
 from resilience_instrument.config.findings import Finding, refuse
 from resilience_instrument.config.keys import KEYS
+from resilience_instrument.config.layer import Layer
 from resilience_instrument.config.model import AgentSettings
 from resilience_instrument.config.plan import Plan
 from resilience_instrument.config.profiles import NONE
@@ -61,6 +60,8 @@ def examine(environ: Mapping[str, str], file: str | None) -> tuple[Plan, list[Fi
     environment, findings = read_environment(environ)
     found: Document | None = None
     if file is not None:
+        from resilience_instrument.config import document  # noqa: PLC0415 - slow to load
+
         found = document.read(file)
         findings += found.findings
     plan = Plan(environment, found)

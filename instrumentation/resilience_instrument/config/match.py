@@ -31,7 +31,8 @@ PORTS: Final = {
 HTTP: Final = frozenset({"http", "https"})
 
 _ALIASES: Final = {"postgres": "postgresql", "mariadb": "mysql", "sqlite3": "sqlite"}
-_SHAPE: Final = re.compile(
+# Compiled when it is used, and kept: most processes have nothing to match.
+_SHAPE: Final = (
     r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://)?"
     r"(?P<host>\[[0-9A-Fa-f:.*]+\]|[^/:\[\]@?#\s]*)"
     r"(?::(?P<port>\d{1,5}|\*))?"
@@ -65,7 +66,7 @@ def destination(text: str) -> Destination:
         # As metrics name it: by the file alone.
         text = f"sqlite:///{text.removeprefix('sqlite:')}"
     bare = re.sub(r"//[^/?#]*@", "//", text.strip()).partition("?")[0]
-    shape = _SHAPE.fullmatch(bare.partition("#")[0])
+    shape = re.fullmatch(_SHAPE, bare.partition("#")[0])
     if shape is None or not (shape["host"] or shape["scheme"]):
         raise ValueError(text)
     port = shape["port"]
@@ -98,7 +99,7 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        shape = _SHAPE.fullmatch(text)
+        shape = re.fullmatch(_SHAPE, text)
         if shape is None:
             raise ValueError(_fault(text))
         scheme = shape["scheme"]

@@ -5,13 +5,16 @@ Every default stands in `config/defaults.py` with its source; none stands here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from resilience_instrument.config import defaults
 
 if TYPE_CHECKING:
+    from dataclasses import dataclass
+
     from resilience_instrument.config.plan import Plan
+else:
+    from resilience_instrument.frozen import dataclass
 
 Jitter: TypeAlias = Literal[
     "full", "equal", "decorrelated", "proportional", "fixed", "immediate"

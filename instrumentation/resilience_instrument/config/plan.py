@@ -23,7 +23,8 @@ from resilience_instrument.config.profiles import (
 )
 
 if TYPE_CHECKING:
-    from resilience_instrument.config.document import Document, Layer
+    from resilience_instrument.config.document import Document
+    from resilience_instrument.config.layer import Layer
     from resilience_instrument.config.match import Destination, Pattern
     from resilience_instrument.config.model import ServiceSettings
     from resilience_instrument.config.profiles import Profile

@@ -6,16 +6,18 @@ what is usual for the use: they cut only what is surely dead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.config.match import HTTP, fits_path, is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from dataclasses import dataclass
 
     from resilience_instrument.config.kinds import Value
     from resilience_instrument.config.match import Destination
+else:
+    from resilience_instrument.frozen import dataclass
 
 AUTO: Final = "auto"
 NONE: Final = "none"

@@ -16,9 +16,9 @@ from resilience_instrument.config.keys import BY_PATH, PROCESS_KEYS, SERVICE_KEY
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resilience_instrument.config.document import Layer
     from resilience_instrument.config.keys import Key
     from resilience_instrument.config.kinds import Value
+    from resilience_instrument.config.layer import Layer
     from resilience_instrument.config.profiles import Profile
 
 DEFAULT: Final = "default"

@@ -7,15 +7,16 @@ request to another host. All else is here.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
+    from dataclasses import dataclass
+else:
+    from resilience_instrument.frozen import dataclass
 
 HEADER: Final = "Resilience-Fallback"
 """The header by which an app sees that something else answered."""
@@ -143,6 +144,8 @@ async def called(function: str, failed: FailedCall, *, waits: bool) -> Answer | 
     for part in name.split("."):
         found = getattr(found, part)
     given = found(failed)
+    import inspect  # noqa: PLC0415 - slow to load
+
     if inspect.isawaitable(given):
         if not waits:
             if inspect.iscoroutine(given):

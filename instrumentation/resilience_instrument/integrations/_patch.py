@@ -12,6 +12,9 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from resilience_instrument.integrations import _doorbell
+from resilience_instrument.integrations._doorbell import MARK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -44,7 +47,6 @@ class Replacement(NamedTuple):
 
 AnyTarget: TypeAlias = Target | Replacement
 
-_MARK: Final = "__resilience__"
 _COROUTINE: Final = 0x80  # inspect.CO_COROUTINE
 
 
@@ -52,7 +54,9 @@ def apply(targets: Iterable[AnyTarget]) -> list[AnyTarget]:
     """Wrap every target, or leave the library as it was.
 
     A function that carries a wrapper of ours already is left alone, so that two
-    names of one module do not govern a call twice.
+    names of one module do not govern a call twice. Where a doorbell waits for the
+    first call, the wrapper takes its place, or is what it leads to if others have
+    wrapped it meanwhile.
 
     Returns:
         What `remove` needs to take the wrappers off again.
@@ -61,14 +65,22 @@ def apply(targets: Iterable[AnyTarget]) -> list[AnyTarget]:
         AttributeError: The library does not have the shape that is needed.
     """
     done: list[AnyTarget] = []
+    answered: list[_doorbell.Bell] = []
     try:
         for target in targets:
+            for bell in _doorbell.at(target.owner, target.name):
+                place = target._replace(owner=bell.owner)
+                bell.answer(_governed(place, bell.original))
+                answered.append(bell)
+                done.append(place)
             original = _own_attribute(target)
-            if not _is_governed(original):
+            if not _is_governed(original) and target not in done:
                 setattr(target.owner, target.name, _governed(target, original))
                 done.append(target)
     except BaseException:
         remove(done)
+        for bell in answered:
+            bell.real = bell.original
         raise
     return done
 
@@ -86,14 +98,14 @@ def is_ours(function: Any) -> bool:
     if not isinstance(function, types.FunctionType):
         return _is_wrapper(function)
     # A wrapper of somebody else's may have copied the mark.
-    return vars(function).get(_MARK, (None,))[0] is function or _is_wrapper(function)
+    return vars(function).get(MARK, (None,))[0] is function or _is_wrapper(function)
 
 
 def original_of(function: Any) -> Any:
     """Return what one of ours stands in the place of."""
     if _is_wrapper(function):
         return function.__wrapped__
-    return vars(function)[_MARK][1]
+    return vars(function)[MARK][1]
 
 
 def parameters(function: Any) -> tuple[str, ...]:
@@ -107,8 +119,11 @@ def parameters(function: Any) -> tuple[str, ...]:
 def _governed(target: AnyTarget, original: Any) -> Any:
     """Return what stands in the place of `original` from now on."""
     if isinstance(target, Replacement):
-        # Through the class, somebody else's wrapper knows that `self` comes first.
-        function = target.make(getattr(target.owner, target.name))
+        if type(original) is types.FunctionType:
+            function = target.make(original)
+        else:
+            # Through the class, another's wrapper knows that `self` comes first.
+            function = target.make(getattr(target.owner, target.name))
     elif type(original) is types.FunctionType and isinstance(target.owner, type):
         # By its type: a proxy of another agent claims to be a function too, but
         # must be bound in its own way.
@@ -119,7 +134,7 @@ def _governed(target: AnyTarget, original: Any) -> Any:
         )
 
         return GovernedFunction(original, target.wrapper, _place_of(target))
-    setattr(function, _MARK, (function, original))
+    setattr(function, MARK, (function, original))
     return function
 
 

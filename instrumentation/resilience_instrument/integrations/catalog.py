@@ -29,3 +29,16 @@ LIBRARIES: dict[str, str] = {
 
 WAITED_FOR: dict[str, str] = {"botocore": "botocore.client"}
 """Modules whose import is waited for where the package itself loads next to nothing."""
+
+TEST_TOOLS = frozenset(
+    {
+        "httpretty",
+        "pytest",
+        "requests_mock",
+        "respx",
+        "responses",
+        "unittest.mock",
+        "vcr",
+    }
+)
+"""Modules that replace parts of a library: the wrappers must be there before."""

@@ -12,11 +12,14 @@ open: its values come from the calls, bounded in number.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from dataclasses import dataclass
+else:
+    from resilience_instrument.frozen import dataclass
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
@@ -61,6 +64,7 @@ TIMEOUT_KINDS: Final = ("connect", "read", "write", "pool", "total")
 STATES: Final = ("closed", "open", "half_open")
 """Their place in this list is their value in `circuit_breaker_state`."""
 
+_NO_LABELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _SERVICE: Final[Mapping[str, tuple[str, ...]]] = {"service": OPEN}
 _ENDPOINT: Final[Mapping[str, tuple[str, ...]]] = {"service": OPEN, "endpoint": OPEN}
 _ATTEMPTS: Final = (*map(str, range(2, 10)), "10+")
@@ -85,7 +89,7 @@ class Metric:
     name: str
     kind: Kind
     help: str
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = _NO_LABELS
     impossible: frozenset[tuple[str, ...]] = frozenset()
     on_demand: frozenset[tuple[str, ...]] = frozenset()
 

@@ -15,7 +15,7 @@ import stat
 import sys
 import time
 
-from resilience_instrument.activation import RUN_ID, is_over
+from resilience_instrument.activation import RUN_DIR, RUN_ID, bases, is_over
 
 if sys.platform != "win32":  # pragma: no branch - the other system has no locks
     from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PRIVATE = 0o700
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what we make there is private
 _CELLS = ".cells"
 # A directory younger than this may be one that is being made. Seconds.
 _FRESH = 60.0
@@ -148,9 +147,9 @@ def open_directory(environ: Mapping[str, str], version: str) -> RunDirectory | N
     if sys.platform == "win32" or not run:
         # Without locks that end with their process, each process is alone.
         return None
-    for base in _bases(environ):
+    for base in bases(environ):
         try:
-            if base != environ.get("RESILIENCE_RUN_DIR"):
+            if base != environ.get(RUN_DIR):
                 _make_private(base)
             path = f"{base}/{run}-{version}"
             _make_private(path)
@@ -165,7 +164,7 @@ def is_under_way(environ: Mapping[str, str], version: str) -> bool:
     """Tell whether another process of this command counts already."""
     run = environ.get(RUN_ID)
     return bool(run) and any(
-        os.path.isdir(f"{base}/{run}-{version}") for base in _bases(environ)
+        os.path.isdir(f"{base}/{run}-{version}") for base in bases(environ)
     )
 
 
@@ -177,19 +176,10 @@ def remove_run(environ: Mapping[str, str]) -> None:
     run = environ.get(RUN_ID)
     if sys.platform == "win32" or not run:
         return
-    for base in _bases(environ):
+    for base in bases(environ):
         for path in _runs(base):
             if path.startswith(f"{base}/{run}-"):
                 _remove(path)
-
-
-def _bases(environ: Mapping[str, str]) -> list[str]:
-    """Return where a directory may lie: as configured, else in memory or on disk."""
-    given = environ.get("RESILIENCE_RUN_DIR")
-    if given:
-        return [given]
-    own = f"resilience-{os.geteuid()}"
-    return [f"{_SHARED_MEMORY}/{own}", f"{environ.get('TMPDIR') or '/tmp'}/{own}"]  # noqa: S108 - as above
 
 
 def _make_private(path: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A scraper that says nothing for so long is not one. Seconds.
 _PATIENCE: Final = 2
 _LONGEST_REQUEST: Final = 16384
-_REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
+_REFUSED: Final = r"q\s*=\s*0(\.0*)?"
 _TIMEVAL: Final = struct.pack("ll", _PATIENCE, 0)
 
 
@@ -162,7 +162,7 @@ def accepts_gzip(accept: str) -> bool:
     for entry in accept.lower().split(","):
         coding, *parameters = (part.strip() for part in entry.split(";"))
         if coding in {"gzip", "x-gzip"}:
-            return not any(_REFUSED.fullmatch(each) for each in parameters)
+            return not any(re.fullmatch(_REFUSED, each) for each in parameters)
     return False
 
 
