@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -97,7 +96,9 @@ def _replay(connection: Any, unit: Callable[[Any], Any], max_attempts: int) -> A
     clock = SystemClock()
     token = REPLAYED.set(True)
     try:
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             try:
                 result = unit(connection)
                 connection.commit()
@@ -119,7 +120,9 @@ async def _replay_async(
     clock = SystemClock()
     token = REPLAYED.set(True)
     try:
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             ends = connection
             try:
                 if not hasattr(connection, "commit"):

@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 
 from resilience_instrument import transaction
+from resilience_instrument.integrations import asyncpg as asyncpg_room
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
@@ -340,6 +341,53 @@ def test_an_awaited_unit_is_run_again_likewise() -> None:
     assert "gone" in caught.value.__notes__[0]
 
 
+class Separate:
+    """asyncpg's way: a transaction is an object, and over when its commit fails."""
+
+    def __init__(self) -> None:
+        self.inner = FakeConnection()
+        self.open = False
+
+    def is_in_transaction(self) -> bool:
+        """Tell whether one is under way."""
+        return self.open
+
+    def transaction(self) -> Separate.Transaction:
+        """Make one."""
+        return self.Transaction(self)
+
+    class Transaction:
+        """What is begun and ended."""
+
+        def __init__(self, outer: Separate) -> None:
+            self.outer = outer
+
+        async def start(self) -> None:
+            """Begin."""
+            self.outer.open = True
+
+        async def commit(self) -> None:
+            """End it, whatever it comes to."""
+            self.outer.open = False
+            self.outer.inner.commit()
+
+        async def rollback(self) -> None:
+            """End it."""
+            self.outer.open = False
+            self.outer.inner.rollback()
+
+
+@pytest.mark.usefixtures("hurry_loops")
+def test_a_transaction_that_ended_with_its_commit_is_not_rolled_back() -> None:
+    """A failed unit is, a failed commit is not; both are run again."""
+    connection = Separate()
+    undone = Failing(sqlstate="40001")
+    connection.inner.commit_errors = [undone]
+
+    assert "done" == asyncio.run(transaction(connection, awaited(failing(1, undone))))
+    assert [1, 1] == [connection.inner.commits, connection.inner.rollbacks]
+
+
 async def collide_awaiting(connect: Callable[[], Any], execute: Any) -> int:
     """Move an amount between two rows in both directions at once; return the runs."""
     runs = []
@@ -473,3 +521,26 @@ def test_a_pool_of_asyncpg_is_not_waited_for_for_ever(
     assert own[0] > 0.85
     assert "" == own[1]
     assert "free for 0.1 s" in shortened[1]
+
+
+@pytest.mark.slow
+def test_a_pool_of_asyncpg_gives_connections_though_we_fail(
+    govern: Callable[..., Any], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 48: without a limit, as it would have."""
+    inside = govern("asyncpg")
+    where = {"host": "127.0.0.1", "port": postgres.port, "user": "app"}
+
+    async def go() -> Any:
+        pool = asyncpg.create_pool(**where, database="postgres", min_size=1, max_size=1)
+        async with pool:
+            with monkeypatch.context() as patched:
+                patched.setattr(asyncpg_room, "_wait_of", None)
+                connection = await pool.acquire()
+            row = await connection.fetchval("SELECT 1")
+            await pool.release(connection)
+            return row
+
+    assert 1 == asyncio.run(go())
+    assert ["describe"] == [where for where, _ in inside.faults]
+    inside.faults.clear()

@@ -104,7 +104,11 @@ def prepare_sqlalchemy(scheme: str) -> Callable[[Postgres, MariaDB, Path], list[
             uri = "sqlite:///:memory:"
         elif "mysql" in scheme:
             uri = f"{scheme}://app:pw@127.0.0.1:{mariadb.port}/test"
-            mariadb.sql("CREATE DATABASE IF NOT EXISTS test_schema")
+            mariadb.sql(
+                "CREATE DATABASE IF NOT EXISTS test_schema",
+                "ALTER DATABASE test DEFAULT CHARACTER SET utf8mb4",
+                "ALTER DATABASE test_schema DEFAULT CHARACTER SET utf8mb4",
+            )
         else:
             uri = f"{scheme}://app@127.0.0.1:{postgres.port}/postgres"
             postgres.sql(
