@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Prints what came of it, how many calls were counted, and how many attempts.
 APP = """\
-import http.client, sys, warnings
+import http.client, sys, time, warnings
 warnings.simplefilter("ignore")
 {imports}
 url, port = sys.argv[1], int(sys.argv[2])
@@ -23,7 +23,12 @@ try:
 except Exception as error:
     print(type(error).__name__)
 metrics = http.client.HTTPConnection("127.0.0.1", port)
-metrics.request("GET", "/metrics")
+for _ in range(500):
+    try:
+        metrics.request("GET", "/metrics")
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.02)  # the port is opened beside the call
 lines = metrics.getresponse().read().decode().splitlines()
 for name in ("api_request_total", "resilience_attempt_total"):
     found = [line.split()[-1] for line in lines if line.startswith(name + "{{")]

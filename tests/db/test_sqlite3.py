@@ -296,6 +296,17 @@ def test_sqlalchemy_works_on_top(inside: Governed) -> None:
     assert {"INSERT t", "SELECT t", "COMMIT"} <= set(endpoints(inside))
 
 
+def test_the_file_of_a_watcher_is_no_call_of_the_apps(inside: Governed) -> None:
+    """What measures a program's coverage keeps it in a database of its own."""
+    watcher: dict[str, Any] = {"__name__": "coverage.sqldata"}
+
+    exec("import sqlite3; made = sqlite3.connect(':memory:')", watcher)
+    watcher["made"].execute("SELECT 1")
+    watcher["made"].close()
+
+    assert [] == endpoints(inside)
+
+
 def test_faults_of_ours_let_everything_pass(inside: Governed) -> None:
     """Case 48: neither describing nor telling keeps a statement from running."""
     connection = sqlite3.connect(":memory:")

@@ -231,6 +231,30 @@ def test_a_directory_that_vanishes_is_said(
     assert ["metrics are not served: gone"] == said
 
 
+def test_a_directory_that_went_with_its_command_is_not_said(
+    make: Make, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short program may be over before the turn of its thread comes."""
+    said: list[str] = []
+    monkeypatch.setattr(port, "say", said.append)
+    came: list[str] = []
+
+    def gone(directory: rundir.RunDirectory) -> None:
+        came.append(directory.path)
+        monkeypatch.setattr(port, "removed", {directory.path})
+        raise FileNotFoundError(directory.path)
+
+    monkeypatch.setattr(rundir.RunDirectory, "lead", gone)
+    one = make(free)
+    one.open()
+    limit = time.monotonic() + 10
+    while not came and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+    assert (1, []) == (len(came), said)
+
+
 def test_a_child_leaves_everything_to_its_parent(make: Make, free: int) -> None:
     """Its copies are closed; the parent's stay."""
     one = make(free)

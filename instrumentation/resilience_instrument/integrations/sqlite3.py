@@ -13,6 +13,7 @@ import functools
 import os
 import sqlite3
 import sqlite3.dbapi2
+import sys
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # SQLite documentation, "Result and Error Codes": somebody else holds the lock.
 _LOCKED: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _BUSY: Final = "SQLITE_BUSY"
+# What watches a program keeps files of its own, which are no calls of the app's.
+_WATCHERS: Final = "coverage."
 _FACTORY_PLACE: Final = 5
 _NOT_GIVEN: Any = object()
 
@@ -94,7 +97,8 @@ def _connecting(runtime: Runtime) -> Wrapper:
     def connect(
         wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if suppressed():
+        caller: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - the only way to ask
+        if suppressed() or caller.startswith(_WATCHERS):
             return wrapped(*args, **kwargs)
         try:
             link = _link(links, *args, **kwargs)

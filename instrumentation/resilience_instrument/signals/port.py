@@ -27,6 +27,7 @@ from resilience_instrument.signals.rundir import (
     RunDirectory,
     is_under_way,
     open_directory,
+    removed,
 )
 from resilience_instrument.signals.store import in_memory
 
@@ -166,7 +167,9 @@ class Port:
                     _note_port(directory, bound.port)
                 bound.run()
         except OSError as error:
-            say(f"metrics are not served: {error}")
+            # At the end of a short program the directory may go before its turn comes.
+            if directory is None or directory.path not in removed:
+                say(f"metrics are not served: {error}")
 
     def _bind(self, exposition: Exposition, before: int) -> server.Server | None:
         host, ports = self._host, self._ports

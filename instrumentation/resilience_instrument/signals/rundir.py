@@ -30,6 +30,9 @@ _CELLS = ".cells"
 # A directory younger than this may be one that is being made. Seconds.
 _FRESH = 60.0
 
+removed: set[str] = set()
+"""The paths of directories that this process removed, because its command is over."""
+
 
 class RunDirectory:
     """The directory of this command, and what of it this process holds.
@@ -179,6 +182,7 @@ def remove_run(environ: Mapping[str, str]) -> None:
     for base in bases(environ):
         for path in _runs(base):
             if path.startswith(f"{base}/{run}-"):
+                removed.add(path)
                 _remove(path)
 
 
