@@ -293,6 +293,31 @@ def test_whoever_watches_the_file_is_told_the_time_of_each_call() -> None:
     assert [5.0, 6.0] == told
 
 
+def test_slow_successes_that_open_the_circuit_are_told() -> None:
+    """A call that succeeds may be the one too many that took its time."""
+    breaker = replace(
+        _DEFAULTS.breaker,
+        slow_after=2.0,
+        slow_rate=0.5,
+        min_calls=2,
+        consecutive=None,
+        window=30.0,
+    )
+    service = Service(replace(_DEFAULTS, breaker=breaker), short=True)
+    call = a_call()
+    tally = service.metrics.tally(call)
+    lane = Lane(call, service.policies, tally, service.recorder)
+
+    for _ in range(2):
+        begun = service.clock.now
+        generation = lane.enter(begun)
+        service.clock.now += 3
+        lane.succeed(generation, begun, service.clock.now)
+
+    assert ["transitioned"] == [event[0] for event in service.recorder.events]
+    assert NO_WAY == lane.enter(service.clock.now)
+
+
 def test_a_resumed_call_is_refused_as_its_library_refuses() -> None:
     """In all but its first attempt it is what it stands for."""
     service = Service(_DEFAULTS, short=True)

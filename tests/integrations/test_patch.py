@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from typing import Any
 
@@ -208,3 +209,36 @@ def test_a_module_can_own_what_is_wrapped() -> None:
 
     assert ('"X"', "dumps") == (wrapped, restored.__name__)
     assert original is json.dumps
+
+
+def test_what_a_proxy_stands_before_is_replaced_as_the_class_shows_it() -> None:
+    """Another agent's wrapper is no function, and knows that `self` comes first."""
+
+    class Other:
+        @wrapt.decorator
+        def _around(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:  # noqa: N805
+            return wrapped(*args, **kwargs)
+
+        @_around
+        def send(self, text: str) -> str:
+            return text
+
+    def loud(original: Any) -> Any:
+        @functools.wraps(original)
+        def send(self: Any, text: str) -> str:
+            return str(original(self, text)).upper()
+
+        return send
+
+    done = _patch.apply([_patch.Replacement(Other, "send", loud)])
+    try:
+        assert "X" == Other().send("x")
+    finally:
+        _patch.remove(done)
+    assert "x" == Other().send("x")
+
+
+def test_of_what_is_written_in_c_no_parameters_are_known() -> None:
+    """They are asked for to compare, and nothing equals the unknown."""
+    assert () == _patch.parameters(len)
+    assert ("self", "text") == _patch.parameters(Library.send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import requests
 from integrations.governing import governing
 from loopback import Close, Delay, DripBody, Reset, Server, Status, redirect
 from resilience_instrument import CircuitBreakerOpenError
+from resilience_instrument.integrations import _sending
 from resilience_instrument.policies.deadline import CURRENT
+from resilience_instrument.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +28,7 @@ class Requests:
     """A session that is kept."""
 
     library = "requests"
+    room = "requests"
     error = requests.exceptions.RequestException
     late = requests.exceptions.Timeout
     adapter = (requests.adapters.HTTPAdapter, "send")
@@ -42,6 +46,7 @@ class Httpx:
     """A client that is kept."""
 
     library = "httpx"
+    room = "_httpx"
     error = httpx.HTTPError
     late = httpx.TimeoutException
     adapter = (httpx.HTTPTransport, "handle_request")
@@ -352,3 +357,138 @@ def test_a_request_that_cannot_be_described_ends_as_it_did(
     assert 503 == client.get(url, method="POST").status_code
     with pytest.raises(client.error):
         client.get(url, method="POST")
+
+
+def test_without_a_total_limit_no_call_must_be_over_by_then(
+    client: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody wants an end of the whole, its parts are limited alone."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    with governing((client.library,), fast=True, TIMEOUT_TOTAL="off") as governed:
+        server.script("/x", Status(200), Status(200, body=b"ok"))
+        client.get(server.url("/x"))
+
+        assert b"ok" == client.get(server.url("/x")).content
+
+    told: Any = governed.told
+    assert 1 == told.short
+
+
+def test_what_must_be_over_at_once_has_no_short_way(
+    client: Any, governed: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The long one refuses what cannot succeed in the time that is left."""
+    room = importlib.import_module(f"resilience_instrument.integrations.{client.room}")
+    monkeypatch.setattr(room, "MIN_USEFUL", 1e6)
+    server.script("/x", Status(200), Status(200))
+
+    client.get(server.url("/x"))
+    client.get(server.url("/x"))
+
+    assert (0, ["success", "success"]) == (governed.told.short, governed.told.outcomes)
+
+
+def test_many_addresses_of_an_endpoint_are_not_all_remembered(
+    client: Any,
+    governed: Any,
+    server: Server,
+    warm: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are forgotten when there are too many, and found again."""
+    monkeypatch.setattr(_sending, "_URLS", 1)
+    warm(path="/orders/1")
+    for number in range(2, 6):
+        server.script(f"/orders/{number}", Status(200))
+
+        assert 200 == client.get(server.url(f"/orders/{number}")).status_code
+
+    assert 4 == governed.told.short
+
+
+def test_a_service_that_made_room_for_others_has_no_lane(
+    client: Any, governed: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted by it would be lost."""
+    monkeypatch.setattr(Registry, "keeps", lambda *_: False)
+    server.script("/x", Status(200), Status(200))
+
+    client.get(server.url("/x"))
+    client.get(server.url("/x"))
+
+    assert (0, ["success", "success"]) == (governed.told.short, governed.told.outcomes)
+
+
+def test_a_call_that_cannot_be_remembered_is_answered(
+    client: Any, governed: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How the next one may be shorter is no matter of this one."""
+    governed.expected_faults = ["describe"]
+    server.script("/x", Status(200, body=b"ok"))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(_sending.Site, "remember", fail)
+
+    assert b"ok" == client.get(server.url("/x")).content
+
+
+def test_a_client_whose_limits_change_makes_another_kind_of_call(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known of its requests is known no more."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    server.script("/x", Status(200), Status(200), Status(200))
+    with (
+        governing(("httpx",), fast=True) as governed,
+        httpx.Client(trust_env=False) as client,
+    ):
+        client.get(server.url("/x"))
+        client.get(server.url("/x"))
+        client.timeout = httpx.Timeout(7)
+        client.get(server.url("/x"))
+
+    told: Any = governed.told
+    assert (1, ["success", "success"]) == (told.short, told.outcomes)
+
+
+def test_a_call_within_a_call_ends_with_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook that calls has no more time than the call whose hook it is."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    server.script("/x", Status(200))
+    server.script("/y", Status(204))
+    inner: list[int] = []
+    with (
+        governing(("httpx",), fast=True) as governed,
+        httpx.Client(trust_env=False) as client,
+    ):
+
+        def look_up(_: httpx.Response) -> None:
+            inner.append(other.get(server.url("/y")).status_code)
+
+        with httpx.Client(trust_env=False) as other:
+            client.event_hooks = {"response": [look_up]}
+            client.get(server.url("/x"))
+
+    assert ([204], ["success"] * 2) == (inner, governed.told.outcomes)
+
+
+def test_a_version_with_other_parameters_is_called_as_it_was(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arguments are handed on unseen."""
+    plain = httpx.Client.build_request
+
+    def build_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return plain(self, *args, **kwargs)
+
+    owner = next(c for c in httpx.Client.__mro__ if "build_request" in vars(c))
+    monkeypatch.setattr(owner, "build_request", build_request)
+    server.script("/x", Status(200, body=b"ok"))
+    with governing(("httpx",)) as governed, httpx.Client(trust_env=False) as client:
+        assert b"ok" == client.get(server.url("/x"), timeout=7).content
+
+    assert ["success"] == governed.told.outcomes
