@@ -41,14 +41,14 @@ test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the c
 ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long"
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long and not scenario"
 	$(BIN)/python -m coverage run -m pytest -m "alone and not long"
 endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
 
-test-long: $(VENV)/.test ## Run the tests that take minutes: outages, recycled workers, frozen programs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long and not alone" $(ARGS)
+test-long: $(VENV)/.test ## Run the tests that take minutes: all kinds of processes, whole outages
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "(long or scenario) and not alone" $(ARGS)
 	$(BIN)/python -m pytest -m "long and alone" $(ARGS)
 
 test-python: ## Run the core's tests on another Python, PYTHON=python3.13

@@ -39,6 +39,8 @@ KINDS = (
 
 ATTEMPTS = 3
 
+pytestmark = pytest.mark.long
+
 
 def alive() -> list[Any]:
     """Return what is alive of these kinds."""

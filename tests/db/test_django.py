@@ -18,7 +18,7 @@ from db.servers import free_port
 if TYPE_CHECKING:
     from db.servers import MariaDB, Postgres
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "resilience-instrument")
 APP = str(Path(__file__).with_name("django_app.py"))
