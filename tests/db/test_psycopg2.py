@@ -574,6 +574,28 @@ def test_retries_are_those_of_one_call(
     assert postgres.port
 
 
+def test_a_fault_while_looking_leaves_nobody_unwatched() -> None:
+    """It is told, and the next look strikes what is late."""
+    faults: list[str] = []
+    struck = threading.Event()
+
+    class Odd(dict[int, Any]):
+        def copy(self) -> dict[int, Any]:
+            if not faults:
+                raise RuntimeError
+            return dict(self)
+
+    def strike(_: int) -> None:
+        struck.set()
+
+    dog = _watchdog.Watchdog(lambda where, _: faults.append(where))
+    dog.armed = Odd()
+    dog.arm(_watchdog.Slot(time.monotonic(), strike))
+
+    assert struck.wait(10)
+    assert ["watchdog"] == faults
+
+
 def test_the_watchdog_rests_when_nothing_is_armed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

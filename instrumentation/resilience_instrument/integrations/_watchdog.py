@@ -112,17 +112,27 @@ class Watchdog:
         # After a fork the lock is another one, and this thread is not there.
         while looks < IDLE:
             looks = 0 if self.armed else looks + 1
-            native.sleep(self._look(lock))
+            native.sleep(self._look_safely(lock))
         with lock:
             self.running = False
         if self.armed:
             self.start()
 
+    def _look_safely(self, lock: threading.Lock) -> float:
+        """Look; what goes wrong once must not leave everybody else unwatched."""
+        try:
+            return self._look(lock)
+        except Exception as error:
+            self._fault("watchdog", error)
+            return TICK
+
     def _look(self, lock: threading.Lock) -> float:
         """Strike whatever is over, and return how long to sleep."""
         now = self._clock.monotonic()
         nearest = now + TICK
-        for key, slot in list(self.armed.items()):
+        # A list of the items is made of tuples, so that the garbage collector may run
+        # in the middle, and other threads with it; a copy is made in one go.
+        for key, slot in self.armed.copy().items():
             if slot.end > now:
                 nearest = min(nearest, slot.end)
                 continue
