@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import requests
+import urllib3
 
 from integrations.governing import governing
 from loopback import Close, Delay, DripBody, Reset, Server, Status, redirect
@@ -492,3 +493,19 @@ def test_a_version_with_other_parameters_is_called_as_it_was(
         assert b"ok" == client.get(server.url("/x"), timeout=7).content
 
     assert ["success"] == governed.told.outcomes
+
+
+def test_a_timeout_that_may_change_has_no_short_way(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object of the app's may say something else at the next call."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    server.script("/x", Status(200), Status(200))
+    limit: Any = urllib3.Timeout(7)
+    with governing(("requests",), fast=True) as governed, requests.Session() as session:
+        session.trust_env = False
+        for _ in range(2):
+            session.get(server.url("/x"), timeout=limit)
+
+    told: Any = governed.told
+    assert (0, ["success", "success"]) == (told.short, told.outcomes)
