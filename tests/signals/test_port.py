@@ -210,6 +210,13 @@ def test_a_disk_that_is_full_leaves_the_rest_in_memory(
     assert 2 == capsys.readouterr().err.count(said)
 
 
+def wait_for(events: list[str]) -> None:
+    """Wait until the thread has left a mark."""
+    limit = time.monotonic() + 10
+    while not events and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
 def test_a_directory_that_vanishes_is_said(
     make: Make, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,9 +231,7 @@ def test_a_directory_that_vanishes_is_said(
     monkeypatch.setattr(rundir.RunDirectory, "lead", gone)
     one = make(free)
     one.open()
-    limit = time.monotonic() + 10
-    while not said and time.monotonic() < limit:
-        time.sleep(0.01)
+    wait_for(said)
 
     assert ["metrics are not served: gone"] == said
 
@@ -247,9 +252,7 @@ def test_a_directory_that_went_with_its_command_is_not_said(
     monkeypatch.setattr(rundir.RunDirectory, "lead", gone)
     one = make(free)
     one.open()
-    limit = time.monotonic() + 10
-    while not came and time.monotonic() < limit:
-        time.sleep(0.01)
+    wait_for(came)
     time.sleep(0.1)
 
     assert (1, []) == (len(came), said)

