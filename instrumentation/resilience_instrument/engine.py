@@ -363,9 +363,10 @@ class Execution:
     def _adaptive_limit(self) -> float | None:
         """Return the seconds that an attempt may take at most, None for no limit."""
         call, policies = self._call, self._policies
+        if policies.settings.adaptive.mode != "enforce" or not call.measured:
+            return None
         adaptive = policies.adaptive
-        enforced = policies.settings.adaptive.mode == "enforce"
-        if adaptive is None or not (enforced and call.measured):
+        if adaptive is None:
             return None
         return adaptive[call.repeatable].timeout(self._now)
 
@@ -423,9 +424,8 @@ class Execution:
             policies.throttle.record(judgement, now)
         if policies.budget.settles:
             policies.budget.settle(number, success=success)
-        adaptive = policies.adaptive
-        if adaptive is not None and call.measured and (success or timed_out):
-            adaptive[call.repeatable].record(seconds, now, timed_out=timed_out)
+        if policies.measures and call.measured and (success or timed_out):
+            policies.took(call, seconds, now, timed_out=timed_out)
         self._observer.attempt_ended(call, number, judgement, seconds)
         if transition is not None:
             self._observer.transitioned(call, transition)

@@ -10,6 +10,8 @@ Both ways come to the same: the same policies hear it and the same is counted.
 
 from __future__ import annotations
 
+from collections import deque
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.outcome import Raised, Returned
@@ -17,7 +19,7 @@ from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.latency import MANY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from resilience_instrument.call import Call
     from resilience_instrument.engine import Io
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 NO_WAY: Final = -1
 """What `Lane.enter` returns where the story has to be told in full."""
+
+_NO_PLANS: Final[Mapping[Any, Any]] = MappingProxyType({})
+# What lanes know lately; nobody changes these, as many lanes have the same.
+_ALIKE: Final[deque[Mapping[Any, Any]]] = deque(maxlen=64)
 
 
 @final
@@ -67,7 +73,7 @@ class Lane:
         self.call = call
         self.policies = policies
         self.tally = tally
-        self.plans: dict[Any, Any] = {}
+        self.plans: Mapping[Any, Any] = _NO_PLANS
         """What a room found out about the timeouts that the app gives."""
         self._breaker = policies.breaker
         self._kept = policies.base
@@ -75,9 +81,16 @@ class Lane:
         budget = policies.budget
         self._budget = budget if isinstance(budget, Budget) else None
         self._latencies = None
-        if policies.adaptive is not None and call.measured:
+        if policies.measures and call.measured:
             self._latencies = policies.latencies[call.repeatable]
         self._observer = observer
+
+    def note(self, given: object, plan: object) -> None:
+        """Keep what a room found out about timeouts: once for all lanes alike."""
+        plans = {**self.plans, given: plan}
+        self.plans = next((each for each in _ALIKE if each == plans), plans)
+        if self.plans is plans:
+            _ALIKE.append(plans)
 
     def enter(self, now: float) -> int:
         """Begin a call at `now`; return the breaker's generation, or `NO_WAY`."""

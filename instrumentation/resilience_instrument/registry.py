@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from resilience_instrument.config.match import Destination, destination
@@ -26,6 +27,7 @@ from resilience_instrument.policies.timeout import shorter
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from resilience_instrument.call import Call
     from resilience_instrument.clock import Clock
     from resilience_instrument.config.model import (
         AgentSettings,
@@ -37,6 +39,8 @@ LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
 
 NO_LIMITS: Final = Timeouts(None, None, None, None, None)
+
+_NO_VIEWS: Final[Mapping[tuple[int, str], ServicePolicies]] = MappingProxyType({})
 
 
 class Shadow(NamedTuple):
@@ -60,21 +64,24 @@ class ServicePolicies:
 
     What is None or false is off; `plain` says that a first attempt that succeeds
     concerns breaker, budget and `latencies` only. `adaptive` has one estimate for
-    calls that may have an effect and one for those that may be repeated, in this order.
+    calls that may have an effect and one for those that may be repeated, in this order;
+    `measures` says whether there are any. What most services never need is made when
+    it is asked for, as there may be thousands of them.
     """
 
     __slots__ = (
+        "_adaptive",
         "_base",
         "_clock",
+        "_memory",
         "_shadow",
-        "adaptive",
         "breaker",
         "budget",
         "bulkhead",
         "gated",
         "hedges",
         "latencies",
-        "memory",
+        "measures",
         "plain",
         "plan",
         "revises",
@@ -95,10 +102,10 @@ class ServicePolicies:
         """The plan that the settings come from."""
         self.to: Destination | None = None
         """Where its first call went, None where there is no plan."""
-        self.views: dict[tuple[int, str], ServicePolicies] = {}
+        self.views = _NO_VIEWS
         """The same service by other settings of the same plan."""
-        self.memory: Memory[Any] = Memory()
-        """Good answers that may stand in for others."""
+        self._memory: Memory[Any] | None = None
+        self._adaptive: tuple[AdaptiveTimeout, AdaptiveTimeout] | None = None
         self._base: ServicePolicies | None = None
         self._shadow: Shadow | None = None
         self._adopt(settings, None)
@@ -114,7 +121,7 @@ class ServicePolicies:
         """Return the same service by the settings of a newer plan, state kept."""
         new = copy.copy(self)
         new.plan = plan
-        new.views = {}
+        new.views = _NO_VIEWS
         new.reconfigure(settings)
         if self._shadow is not None:
             policies, places = self._shadow
@@ -128,6 +135,36 @@ class ServicePolicies:
     def base(self) -> ServicePolicies:
         """What is kept of the service, of which this may be a view."""
         return self if self._base is None else self._base
+
+    @property
+    def memory(self) -> Memory[Any]:
+        """Good answers that may stand in for others."""
+        base = self.base
+        found = base._memory  # noqa: SLF001 - its own class
+        if found is None:
+            found = base._memory = Memory()  # noqa: SLF001 - its own class
+        return found
+
+    @property
+    def adaptive(self) -> tuple[AdaptiveTimeout, AdaptiveTimeout] | None:
+        """The estimates, None where nothing is measured."""
+        ceiling = self._ceiling()
+        if self._adaptive is None and ceiling is not None:
+            settings, (effect, repeat) = self.settings.adaptive, self.latencies
+            self._adaptive = (
+                AdaptiveTimeout(settings, effect, ceiling),
+                AdaptiveTimeout(settings, repeat, ceiling),
+            )
+        return self._adaptive
+
+    def took(self, call: Call, seconds: float, now: float, *, timed_out: bool) -> None:
+        """Take in an attempt that succeeded or timed out, where this `measures`."""
+        estimates = self.adaptive if self.settings.adaptive.mode == "enforce" else None
+        if estimates is None:
+            # Nobody is cut by an estimate: durations are all that it needs.
+            self.latencies[call.repeatable].add(seconds, now)
+        else:
+            estimates[call.repeatable].record(seconds, now, timed_out=timed_out)
 
     @property
     def shadow(self) -> Shadow:
@@ -147,7 +184,7 @@ class ServicePolicies:
     def by(self, settings: ServiceSettings) -> ServicePolicies:
         """Return the same service, state and all, for calls by other settings."""
         twin = copy.copy(self)
-        twin.views = {}
+        twin.views = _NO_VIEWS
         twin._base, twin._shadow = self, None  # noqa: SLF001 - its own class
         shared = self.budget, self.bulkhead, self.throttle, self.gated
         twin._adopt(settings, self.settings)  # noqa: SLF001 - its own class
@@ -164,11 +201,13 @@ class ServicePolicies:
             self.bulkhead.renew_lock()
         if self.throttle is not None:
             self.throttle.renew_lock()
+        shared = threading.Lock()
         for latencies in self.latencies:
-            latencies.renew_lock()
-        for adaptive in self.adaptive or ():
+            latencies.renew_lock(shared)
+        for adaptive in self._adaptive or ():
             adaptive.renew_lock()
-        self.memory.renew_lock()
+        if self._memory is not None:
+            self._memory.renew_lock()
         # What was played is forgotten: a child observes afresh.
         self._shadow = None
 
@@ -185,13 +224,19 @@ class ServicePolicies:
             wanted = settings.throttle.enabled
             self.throttle = Throttle(settings.throttle, self._clock) if wanted else None
         if before is None or settings.adaptive.window != before.adaptive.window:
-            window = settings.adaptive.window
-            self.latencies = (Latencies(window), Latencies(window))
+            window, lock = settings.adaptive.window, threading.Lock()
+            self.latencies = (Latencies(window, lock), Latencies(window, lock))
         self.gated = self.bulkhead is not None or self.throttle is not None
         self.hedges = settings.hedge.enabled
-        self.adaptive = self._adaptive(settings)
         self.settings = settings
+        self._adaptive = None
+        self.measures = self._ceiling() is not None
         self.plain = self._is_plain()
+        # Whoever calls at once must find the same: else it is made when it is needed.
+        if settings.adaptive.mode == "enforce":
+            self._adaptive = self.adaptive
+        if settings.fallback is not None:
+            self._memory = self.memory
 
     def _is_plain(self) -> bool:
         """Tell whether a first attempt that succeeds is nobody else's business."""
@@ -205,18 +250,12 @@ class ServicePolicies:
             and not (self.gated or self.hedges or self.revises or self.budget.settles)
         )
 
-    def _adaptive(
-        self, settings: ServiceSettings
-    ) -> tuple[AdaptiveTimeout, AdaptiveTimeout] | None:
-        ceiling = shorter(settings.timeout.read, settings.timeout.total)
-        off = settings.adaptive.mode == "off" and not settings.hedge.enabled
-        if off or ceiling is None:
+    def _ceiling(self) -> float | None:
+        """Return what an adaptive timeout stays below, None where there is none."""
+        settings = self.settings
+        if settings.adaptive.mode == "off" and not settings.hedge.enabled:
             return None
-        effect, repeat = self.latencies
-        return (
-            AdaptiveTimeout(settings.adaptive, effect, ceiling),
-            AdaptiveTimeout(settings.adaptive, repeat, ceiling),
-        )
+        return shorter(settings.timeout.read, settings.timeout.total)
 
 
 def _bulkhead(settings: BulkheadSettings) -> Bulkhead | None:
@@ -299,7 +338,7 @@ class Registry:
         if found.to is None:
             found.to = to
         if found.plan is not plan:
-            found = self._renewed(found, (service, route), match.settings, plan)
+            found = self._renewed(found, _key(service, route), match.settings, plan)
         found.used = now
         if match.own is found.settings and not (whole.left_out or whole.disabled):
             return found
@@ -330,7 +369,7 @@ class Registry:
         plan: Plan | None,
     ) -> ServicePolicies:
         """Return what is kept of a service."""
-        key = (service, route)
+        key = _key(service, route)
         found = self._services.get(key)
         if found is None:
             with self._lock:
@@ -378,7 +417,9 @@ class Registry:
             if "breaker" in left_out:
                 breaker = replace(settings.breaker, mode="disabled")
                 view.breaker = Breaker(found.service, breaker, self._clock.uniform)
-            view = found.views.setdefault(key, view)
+            with self._lock:
+                view = found.views.get(key, view)
+                found.views = {**found.views, key: view}
         return view
 
     def _destination(self, service: str) -> Destination:
@@ -415,7 +456,7 @@ class Registry:
 
     def keeps(self, policies: ServicePolicies, route: Hashable = None) -> bool:
         """Tell whether these policies are among those that hold for their service."""
-        found = self._services.get((policies.service, route))
+        found = self._services.get(_key(policies.service, route))
         if found is None or policies.base is not found:
             return False
         return self._whole is None or found.plan is self._whole.plan
@@ -438,7 +479,7 @@ class Registry:
         self._lock = threading.Lock()
         for policies in self._services.values():
             policies.renew_locks()
-            policies.views = {}
+            policies.views = _NO_VIEWS
         self._empty_caches()
 
     def _empty_caches(self) -> None:
@@ -467,6 +508,11 @@ class Registry:
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
         self._empty_caches()
+
+
+def _key(service: str, route: Hashable) -> Hashable:
+    """Return by what a service is found; nearly all are reached directly."""
+    return service if route is None else (service, route)
 
 
 def _look_away(now: float) -> None:

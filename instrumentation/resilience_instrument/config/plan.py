@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 @final
 class _Origin:
-    """What is known of one scheme, host and port.
+    """What is known of a scheme, host and port, and of others like them.
 
     Args:
         candidates: The patterns that fit it, with their services.
@@ -84,6 +84,7 @@ class Plan:
     """
 
     __slots__ = (
+        "_alike",
         "_built",
         "_document",
         "_environment",
@@ -106,6 +107,8 @@ class Plan:
         )
         self._built: dict[tuple[str | None, str], ServiceSettings] = {}
         self._origins: dict[tuple[str, str, int | None], _Origin] = {}
+        # Origins of which the same is known, which are nearly all, are one.
+        self._alike: dict[tuple[object, str], _Origin] = {}
         self._health: dict[str, bool] = {}
 
     @property
@@ -156,8 +159,10 @@ class Plan:
         if origin is None:
             if len(self._origins) >= _CACHE:
                 self._origins.clear()
-            profile = self.rules.of_origin(to)
-            origin = self._origins[key] = _Origin(self._candidates(to), profile)
+                self._alike.clear()
+            known = self._candidates(to), self.rules.of_origin(to)
+            origin = self._alike.setdefault(known, _Origin(*known))
+            self._origins[key] = origin
         return origin
 
     def _candidates(self, to: Destination) -> tuple[tuple[Pattern, str], ...]:

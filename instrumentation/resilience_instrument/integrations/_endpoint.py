@@ -9,7 +9,7 @@ ever becomes part of a label.
 from __future__ import annotations
 
 import re
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 LIMIT: Final = 200
 """Endpoints of one service that are told apart."""
@@ -25,6 +25,8 @@ OTHER: Final = "other"
 
 PARAMETER: Final = "{id}"
 
+_Words: TypeAlias = tuple[str, ...] | set[str]
+
 _MAX_SEGMENTS: Final = 8
 _MAX_WORD: Final = 40
 _CACHE: Final = 4096
@@ -34,7 +36,7 @@ _CACHE: Final = 4096
 _WORD: Final = re.compile(r"v\d{1,3}|[A-Za-z][A-Za-z_.~-]*", re.ASCII)
 
 
-_NONE: Final[frozenset[str]] = frozenset()
+_FEW: Final = 8
 
 
 @final
@@ -74,8 +76,8 @@ class _Service:
     __slots__ = ("_endpoints", "_words")
 
     def __init__(self) -> None:
-        self._endpoints: set[str] = set()
-        self._words: dict[str, set[str]] = {}
+        self._endpoints: _Words = ()
+        self._words: dict[str, _Words] = {}
 
     def label(self, path: str) -> str:
         endpoint = ""
@@ -85,21 +87,30 @@ class _Service:
         if endpoint not in self._endpoints:
             if self._is_full():
                 return OTHER
-            self._endpoints.add(endpoint)
+            self._endpoints = _with(self._endpoints, endpoint)
         return endpoint
 
     def _in_place(self, before: str, segment: str) -> str:
-        words = self._words.get(before, _NONE)
+        words = self._words.get(before, ())
         if segment in words or segment == PARAMETER:
             return segment
         # A full service learns nothing more, so that its memory is bounded too.
         if len(words) >= FAN_OUT or self._is_full():
             return PARAMETER
-        self._words.setdefault(before, set()).add(segment)
+        self._words[before] = _with(words, segment)
         return segment
 
     def _is_full(self) -> bool:
         return len(self._endpoints) >= LIMIT
+
+
+def _with(words: _Words, word: str) -> _Words:
+    """Return words with one more: most services have few, for which a set is large."""
+    if isinstance(words, tuple):
+        more = (*words, word)
+        return more if len(more) <= _FEW else set(more)
+    words.add(word)
+    return words
 
 
 def _segments(path: str) -> list[str]:

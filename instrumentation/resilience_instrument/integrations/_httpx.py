@@ -539,7 +539,7 @@ class _Sending(Sending, StandIns):
             "pool": now.pool,
         }
         given = tuple(phases.items()) if self._explicit else None
-        lane.plans[given] = (span, None if ours == phases else ours)
+        lane.note(given, (span, None if ours == phases else ours))
 
     def take_over(self, begun: Begun) -> None:
         """Stand where the attempt has been made already."""

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     """Whether the app gave no timeout, and whether it may be sent twice."""
     OwnErrors = Mapping[Any, Any]
 
+# Each once: every endpoint is found by one of them.
+_KINDS: Final = tuple(
+    tuple((unbounded, repeatable) for repeatable in (False, True))
+    for unbounded in (False, True)
+)
 _URLS: Final = 4096
 """URLs whose lanes are found without reading them."""
 
@@ -118,7 +123,7 @@ class Site:
         call, policies, runtime = sending.call, sending.policies, self.runtime
         if not (runtime.fast and sending.is_direct and call.measured):
             return None
-        kind = (call.unbounded, call.repeatable)
+        kind = _KINDS[call.unbounded][call.repeatable]
         key = (policies, call.endpoint, kind)
         found = self._by_endpoint.get(key)
         if found is None:

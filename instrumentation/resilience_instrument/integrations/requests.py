@@ -373,7 +373,7 @@ class _Sending(Sending, StandIns):
         elif within != (given.connect, given.read):
             # Somebody limits what the app allows: its own object does not hold.
             return
-        lane.plans[timeout] = (span, limit)
+        lane.note(timeout, (span, limit))
 
     def take_over(self, clamp: Any, begun: Begun) -> None:
         """Stand where the attempt has been made already."""

@@ -43,6 +43,11 @@ _ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _SUCCESS: Final = Evidence.SUCCESS
 _NEVER: Final = float("inf")
 _TOO_SLOW: Final = "slow"
+# What most circuits have at any time, as they are closed and nobody counts what is
+# under way. Nothing is ever put into these.
+_NO_CAUSE: Final = Cause("")
+_NO_PROBES: Final[list[Permit]] = []
+_NONE_INFLIGHT: Final[dict[Permit, None]] = {}
 
 
 @final
@@ -95,10 +100,10 @@ class Breaker:
         self._successes = 0
         self._openings = 0
         self._until = 0.0
-        self._probes: list[Permit] = []
-        self._inflight: dict[Permit, None] = {}
+        self._probes = _NO_PROBES
+        self._inflight = _NONE_INFLIGHT
         self._ramp_began: float | None = None
-        self._cause = Cause("")
+        self._cause = _NO_CAUSE
         self._last_error = ""
         self.good = 0
         self._folded = 0
@@ -235,8 +240,8 @@ class Breaker:
         """
         self._lock = threading.Lock()
         self.generation += 1
-        self._probes = []
-        self._inflight = {}
+        self._probes = _NO_PROBES
+        self._inflight = _NONE_INFLIGHT
         self._successes = 0
         self._folded = self.good
         self._ledger = Ledger(self._settings)
@@ -409,12 +414,12 @@ class Breaker:
     ) -> Transition:
         """Go where the table says that `event` leads: a new generation."""
         before, after = self._state, TRANSITIONS[self._state, event]
-        cause = self._cause if after == "open" else Cause("")
+        cause = self._cause if after == "open" else _NO_CAUSE
         last_error = self._last_error if after == "open" else ""
         self._state = after
         self.generation += 1
         self._successes = 0
-        self._probes = []
+        self._probes = _NO_PROBES
         self._ramp_began = ramp
         self._raise_flags_locked()
         return Transition(
@@ -435,6 +440,8 @@ class Breaker:
         self._settings = settings
         slow = settings.slow_after
         self.slow_after = _NEVER if slow is None else slow
+        if settings.slow_inflight and self._inflight is _NONE_INFLIGHT:
+            self._inflight = {}
         self._raise_flags_locked()
 
     def _raise_flags_locked(self) -> None:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol, final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
 
@@ -70,6 +71,33 @@ def budget_for(settings: RetrySettings) -> RetryBudget:
     return Budget(settings.budget, settings.budget_min, settings.budget_window)
 
 
+class _Terms(NamedTuple):
+    """What follows from the settings: one for all budgets that have the same.
+
+    Attributes:
+        deposit: What a call pays in.
+        cost: What a retry takes out.
+        reserve: What is always there.
+        width: Seconds of one part of the window.
+    """
+
+    deposit: int
+    cost: int
+    reserve: int
+    width: float
+
+
+@lru_cache(64)
+def _terms(ratio: float, minimum: float, window: float) -> _Terms:
+    cost = round(_DEPOSIT / ratio) if ratio > 0 else 1
+    return _Terms(
+        _DEPOSIT if ratio > 0 else 0,
+        cost,
+        round(minimum * window * cost),
+        window / _SLICES,
+    )
+
+
 @final
 class Budget:
     """A share of the calls of the last seconds, and a reserve.
@@ -81,15 +109,12 @@ class Budget:
     """
 
     __slots__ = (
-        "_cost",
-        "_deposit",
         "_folded",
         "_head",
         "_lock",
-        "_reserve",
         "_slices",
         "_sum",
-        "_width",
+        "_terms",
         "calls",
         "edge",
     )
@@ -97,10 +122,7 @@ class Budget:
     settles = False
 
     def __init__(self, ratio: float, minimum: float, window: float) -> None:
-        self._deposit = _DEPOSIT if ratio > 0 else 0
-        self._cost = round(_DEPOSIT / ratio) if ratio > 0 else 1
-        self._reserve = round(minimum * window * self._cost)
-        self._width = window / _SLICES
+        self._terms = _terms(ratio, minimum, window)
         self.calls = 0
         self._folded = 0
         self._slices = [0] * _SLICES
@@ -122,10 +144,10 @@ class Budget:
         """Take one retry out at `now`; False if the budget does not hold it."""
         del timeout  # every retry costs the same here
         with self._lock:
-            head = self._roll_locked(now)
-            if self._reserve + self._sum < self._cost:
+            head, terms = self._roll_locked(now), self._terms
+            if terms.reserve + self._sum < terms.cost:
                 return False
-            self._add_locked(head, -self._cost)
+            self._add_locked(head, -terms.cost)
             return True
 
     def settle(self, number: int, *, success: bool) -> None:
@@ -135,8 +157,9 @@ class Budget:
         """Return what is left, from 0.0 (nothing) to 1.0 (nothing was taken)."""
         with self._lock:
             self._roll_locked(now)
-            paid = self._reserve + sum(s for s in self._slices if s > 0)
-            left = self._reserve + self._sum
+            reserve = self._terms.reserve
+            paid = reserve + sum(s for s in self._slices if s > 0)
+            left = reserve + self._sum
         return max(0.0, left / paid) if paid > 0 else 0.0
 
     def renew_lock(self) -> None:
@@ -148,17 +171,17 @@ class Budget:
 
     def _roll_locked(self, now: float) -> int:
         """Take in what was paid since the last time, forget what is too old."""
-        calls = self.calls
-        head = int(now // self._width) if self._head is None else self._head
-        self._add_locked(head, (calls - self._folded) * self._deposit)
+        calls, terms = self.calls, self._terms
+        head = int(now // terms.width) if self._head is None else self._head
+        self._add_locked(head, (calls - self._folded) * terms.deposit)
         self._folded = calls
         if now >= self.edge:
-            entered = int(now // self._width)
+            entered = int(now // terms.width)
             for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
                 self._sum -= self._slices[index % _SLICES]
                 self._slices[index % _SLICES] = 0
             self._head = head = max(head, entered)
-            self.edge = (head + 1) * self._width
+            self.edge = (head + 1) * terms.width
         return head
 
     def _add_locked(self, head: int, amount: int) -> None:

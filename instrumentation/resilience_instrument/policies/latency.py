@@ -19,6 +19,10 @@ _SHORTEST: Final = 1e-6
 MANY: Final = 2048
 """How many are only appended before they are sorted in."""
 
+# What a service has that was never measured; nothing is ever put into these.
+_NONE_FRESH: Final[list[float]] = []
+_NONE_COUNTED: Final[list[tuple[int, dict[int, list[float]]]]] = []
+
 
 @final
 class Latencies:
@@ -26,13 +30,14 @@ class Latencies:
 
     Args:
         window: Seconds that are looked back.
+        lock: Guards it and others that are as quickly done with; by default its own.
     """
 
-    __slots__ = ("_counts", "_lock", "_width", "edge", "fresh")
+    __slots__ = ("_counts", "_lock", "_window", "edge", "fresh")
 
-    def __init__(self, window: float) -> None:
-        self._width = window / _PARTS
-        self.renew_lock()
+    def __init__(self, window: float, lock: threading.Lock | None = None) -> None:
+        self._window = window
+        self.renew_lock(lock)
 
     def add(self, seconds: float, now: float) -> None:
         """Take in one duration. Appending needs no lock."""
@@ -64,18 +69,19 @@ class Latencies:
         seen = list(accumulate(merged[bucket][0] for bucket in buckets))
         return merged[buckets[bisect_left(seen, rank)]][1]
 
-    def renew_lock(self) -> None:
+    def renew_lock(self, lock: threading.Lock | None = None) -> None:
         """Replace the lock and start afresh, in a child that was just forked."""
-        self._lock = threading.Lock()
-        self.fresh: list[float] = []
+        self._lock = lock or threading.Lock()
+        self.fresh = _NONE_FRESH
         self.edge = -math.inf
         # Part by part, newest last: bucket -> [how many, the longest].
-        self._counts: list[tuple[int, dict[int, list[float]]]] = []
+        self._counts = _NONE_COUNTED
 
     def _roll_locked(self, now: float) -> None:
-        entered = int(now // self._width)
+        width = self._window / _PARTS
+        entered = int(now // width)
         if not self._counts:
-            self._counts.append((entered, {}))
+            self._counts = [(entered, {})]
         newest, counts = self._counts[-1]
         fresh, self.fresh = self.fresh, []
         fresh.sort()
@@ -91,7 +97,7 @@ class Latencies:
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
             del self._counts[0]
-        self.edge = (newest + 1) * self._width
+        self.edge = (newest + 1) * width
 
 
 def _put(

@@ -69,6 +69,7 @@ class TimeWindow:
     """
 
     __slots__ = (
+        "_bad",
         "_buckets",
         "_counts",
         "_head",
@@ -82,8 +83,10 @@ class TimeWindow:
     def __init__(self, seconds: float, buckets: int = BUCKETS) -> None:
         self._buckets = buckets
         self._width = seconds / buckets
-        # In a row, three for each bucket: there are as many windows as services.
-        self._counts = [0] * (3 * buckets)
+        self._counts = [0] * buckets
+        # How many of them failed and how many were slow, in a row for each bucket.
+        # Made at the first: there are as many windows as services, most spotless.
+        self._bad: list[int] | None = None
         self._head = 0
         self.edge = float("-inf")
         """The time at which the newest bucket ends."""
@@ -98,12 +101,14 @@ class TimeWindow:
         entered = int(now // self._width)
         oldest = max(self._head, entered - self._buckets) + 1
         for index in range(oldest, entered + 1):
-            at = 3 * (index % self._buckets)
-            total, failures, slow = self._counts[at : at + 3]
-            self.total -= total
-            self.failures -= failures
-            self.slow -= slow
-            self._counts[at : at + 3] = (0, 0, 0)
+            at = index % self._buckets
+            self.total -= self._counts[at]
+            self._counts[at] = 0
+            if self._bad is not None:
+                failures, slow = self._bad[2 * at : 2 * at + 2]
+                self.failures -= failures
+                self.slow -= slow
+                self._bad[2 * at : 2 * at + 2] = (0, 0)
         self._head = entered
         self.edge = (entered + 1) * self._width
 
@@ -122,15 +127,19 @@ class TimeWindow:
             end = min(now, (index + 1) * self._width)
             place = int(end // other._width)
             if place > other._head - self._buckets:
-                at = 3 * (index % self._buckets)
-                other._put(place, *self._counts[at : at + 3])
+                at = index % self._buckets
+                bad = self._bad[2 * at : 2 * at + 2] if self._bad else (0, 0)
+                other._put(place, self._counts[at], *bad)
         return other
 
     def _put(self, index: int, total: int, failures: int, slow: int) -> None:
-        at = 3 * (index % self._buckets)
+        at = index % self._buckets
         self._counts[at] += total
-        self._counts[at + 1] += failures
-        self._counts[at + 2] += slow
+        if failures or slow:
+            if self._bad is None:
+                self._bad = [0] * (2 * self._buckets)
+            self._bad[2 * at] += failures
+            self._bad[2 * at + 1] += slow
         self.total += total
         self.failures += failures
         self.slow += slow
