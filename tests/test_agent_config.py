@@ -84,7 +84,7 @@ def test_a_changed_file_is_applied_and_counted(start: Callable[[str], Agent]) ->
 
 def timeouts(agent: Agent, service: str) -> tuple[float | None, ...]:
     """Return connect, read and total timeout as they are stated."""
-    block = agent.store.service(service)
+    block = agent.store.calm(service)
     now = agent.clock.monotonic()
     stated = standing.read(service, block.counts, block.sums, now)
     assert stated is not None

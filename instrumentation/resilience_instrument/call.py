@@ -1,7 +1,8 @@
 """One call as the engine and the observers know it: facts, no behaviour.
 
-A room fills it once, before the first attempt. The two slots at the end belong
-to observers, which may keep a span there and headers that the room must send.
+A room fills it once, before the first attempt. The slots at the end belong to
+observers, which may keep there a span, headers that the room must send, and how long
+a first attempt took that succeeded.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Call:
 
     __slots__ = (
         "app_retries",
+        "at_once",
         "attributes",
         "carrier",
         "deadline",
@@ -76,5 +78,6 @@ class Call:
         self.deadline = deadline
         self.measured = measured
         self.attributes = attributes
+        self.at_once: float | None = None
         self.span: object = None
         self.carrier: dict[str, str] = {}

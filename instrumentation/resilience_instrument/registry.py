@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -96,7 +97,8 @@ class ServicePolicies:
     def __init__(self, service: str, settings: ServiceSettings, clock: Clock) -> None:
         self.service = service
         self._clock = clock
-        self.breaker = Breaker(service, settings.breaker, clock.uniform)
+        draw = _uniform_of(clock)  # type: ignore[arg-type] # a protocol, yet hashable
+        self.breaker = Breaker(service, settings.breaker, draw)
         self.used = clock.monotonic()
         self.plan: Plan | None = None
         """The plan that the settings come from."""
@@ -508,6 +510,12 @@ class Registry:
         for _, _, key in idle[: max(1, self._limit // 8)]:
             del self._services[key]
         self._empty_caches()
+
+
+@lru_cache(8)
+def _uniform_of(clock: Clock) -> Callable[[float, float], float]:
+    """Return how a clock draws; asked for at each service, it is a new object."""
+    return clock.uniform
 
 
 def _key(service: str, route: Hashable) -> Hashable:

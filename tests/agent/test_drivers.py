@@ -35,7 +35,7 @@ with connection.cursor() as cursor:
     print(cursor.fetchone() == (number, {"a": 1}))
 from resilience_instrument import _agent
 blocks = _agent._Process.agent.store.blocks()
-print(any(block.labels[1:] == ("select",) for block in blocks))
+print(any(block.labels[1:2] == ("select",) for block in blocks))
 """
 
 

@@ -12,7 +12,7 @@ from fakes import a_call
 from loopback import Server, Status
 from resilience_instrument.cli import admin, report
 from resilience_instrument.signals.exposition import Exposition
-from resilience_instrument.signals.gather import Gathered
+from resilience_instrument.signals.gather import gather
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.store import Store
 from resilience_instrument.verdict import Evidence, Judgement, Verdict
@@ -30,7 +30,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exposition(store: Store) -> str:
     """Return what a scraper would read."""
-    return Exposition(lambda: Gathered(store.blocks(), ())).render("")[0].decode()
+    return Exposition(lambda: gather(store, None)).render("")[0].decode()
 
 
 def observed() -> str:

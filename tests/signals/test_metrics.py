@@ -11,7 +11,7 @@ from fakes import a_call
 from resilience_instrument.events import Transition
 from resilience_instrument.signals import catalog, exemplars, standing
 from resilience_instrument.signals.exposition import Exposition
-from resilience_instrument.signals.gather import Gathered
+from resilience_instrument.signals.gather import Gathered, gather
 from resilience_instrument.signals.layout import EXEMPLARS
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.standing import Standing
@@ -38,7 +38,8 @@ class Counting:
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return every sample by its name and labels."""
-        shown = Exposition(lambda: Gathered(self.store.blocks(), self.snapshots))
+        blocks = gather(self.store, None).blocks
+        shown = Exposition(lambda: Gathered(blocks, self.snapshots))
         text = shown.render("")[0].decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -137,11 +138,14 @@ def test_calls_under_way_are_counted_up_and_down(counting: Counting) -> None:
 
 
 def test_a_call_without_a_timeout_is_counted_by_library(counting: Counting) -> None:
-    """The audit says through which library."""
-    counting.observer.call_started(a_call(unbounded=True))
-    counting.observer.call_started(a_call())
+    """The audit says through which library, when the call ends: however it does."""
+    for outcome in ("success", "error", "cancelled"):
+        for unbounded in (True, False):
+            call = a_call(unbounded=unbounded)
+            counting.observer.call_started(call)
+            counting.observer.call_ended(call, outcome, 1, 0.1)
 
-    assert 1 == counting.value("resilience_unbounded_call_total", library="fake")
+    assert 3 == counting.value("resilience_unbounded_call_total", library="fake")
 
 
 def test_refusals_and_skipped_retries_are_counted_by_reason(counting: Counting) -> None:
@@ -169,9 +173,10 @@ def test_transitions_are_counted(counting: Counting) -> None:
 def test_calls_beyond_the_labels_are_counted_as_such() -> None:
     """Once a call, for services and for endpoints."""
     counting = Counting(services=1)
-    counting.observer.call_started(a_call(endpoint=OTHER))
-    counting.observer.call_started(a_call(service="second"))
-    counting.observer.call_started(a_call(service="third"))
+    for labels in ({"endpoint": OTHER}, {"service": "second"}, {"service": "third"}):
+        call = a_call(**labels)
+        counting.observer.call_started(call)
+        counting.observer.call_ended(call, "error", 1, 0.1)
 
     samples = counting.samples()
     name = "resilience_label_overflow_total"
@@ -243,7 +248,7 @@ def test_how_a_service_stands_is_told_at_once_and_when_it_changes() -> None:
     observer.transitioned(a_call(service="beyond"), beyond)
     observer.renew()
 
-    block, other = store.service("payment-api"), store.service("beyond")
+    block, other = store.calm("payment-api"), store.calm("beyond")
     assert ["payment-api"] * 3 == asked[:3]
     shown = standing.read("payment-api", block.counts, block.sums, 0.0)
     assert shown is not None

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from fakes import a_call
 from resilience_instrument.signals.exposition import Exposition
-from resilience_instrument.signals.gather import Gathered
+from resilience_instrument.signals.gather import gather
 from resilience_instrument.signals.log import LogObserver
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.spans import SpanObserver
@@ -32,7 +32,7 @@ class Counting:
 
     def lines(self, name: str) -> dict[str, float]:
         """Return the samples of a metric by their labels, as they are served."""
-        exposition = Exposition(lambda: Gathered(self.store.blocks(), ()))
+        exposition = Exposition(lambda: gather(self.store, None))
         text = exposition.render("")[0].decode()
         found = (line for line in text.splitlines() if line.startswith(f"{name}{{"))
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Final, final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -44,7 +45,8 @@ class Addresses:
             parts = urlsplit(origin)
             host = parts.hostname or ""
             name = service_name(parts.scheme, host, parts.port)
-            found = name, Destination(parts.scheme, host, parts.port)
+            # Each is a new string; there may be thousands of origins.
+            found = name, Destination(intern(parts.scheme), host, parts.port)
             if len(self._services) >= _CACHE:
                 self._services.clear()
             self._services[origin] = found

@@ -16,6 +16,7 @@ from typing import Final, final
 _PARTS: Final = 10
 _GROWTH: Final = math.log(1.02)
 _SHORTEST: Final = 1e-6
+_LONG_AGO: Final = -math.inf
 MANY: Final = 2048
 """How many are only appended before they are sorted in."""
 
@@ -73,7 +74,7 @@ class Latencies:
         """Replace the lock and start afresh, in a child that was just forked."""
         self._lock = lock or threading.Lock()
         self.fresh = _NONE_FRESH
-        self.edge = -math.inf
+        self.edge = _LONG_AGO
         # Part by part, newest last: bucket -> [how many, the longest].
         self._counts = _NONE_COUNTED
 

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.native import sleep
 from resilience_instrument.signals import catalog, exemplars, ledger, plain, standing
-from resilience_instrument.signals.layout import EXEMPLARS, INFOS, LAYOUTS, PLAIN
+from resilience_instrument.signals.layout import (
+    CALM,
+    EXEMPLARS,
+    INFOS,
+    LAYOUTS,
+    PLAIN,
+)
 from resilience_instrument.signals.ledger import Record
 from resilience_instrument.signals.store import ENDPOINT, ENDPOINTS, OTHER, SERVICE
 
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from resilience_instrument.signals.store import Block, Store
 
 _INFLIGHT: Final = LAYOUTS[SERVICE].at(catalog.INFLIGHT)
+_STANDING: Final = frozenset({SERVICE, CALM})
 _FILES: Final = LAYOUTS[catalog.AGENT_ERROR.scope]
 CROWD: Final = 16
 """Files that may lie there until the next scrape."""
@@ -63,6 +70,9 @@ class _Sum:
         if layout.scope == PLAIN:
             for share in plain.shares(found):
                 self._add_share(share)
+            return
+        if layout.scope == CALM:
+            self._add_share(plain.share_of_service(found))
             return
         labels = self._labels(layout.scope, found.labels)
         present = self.blocks.get((layout.scope, labels))
@@ -148,7 +158,7 @@ def gather(store: Store, directory: RunDirectory | None) -> Gathered:
     for blocks in processes:
         for block in blocks:
             total.add(block)
-            if block.layout.scope == SERVICE:
+            if block.layout.scope in _STANDING:
                 found = standing.read(block.labels[0], block.counts, block.sums, now)
                 if found is not None:
                     snapshots.append(found)

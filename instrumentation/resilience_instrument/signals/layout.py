@@ -33,12 +33,19 @@ COUNTED: Final = frozenset(m.name for m in (catalog.INFLIGHT, *INFOS.values()))
 PLAIN: Final = ("service", "endpoint", "library")
 """The scope of calls that succeed at once, see `plain.py`: all its cells are hidden."""
 
+CALM: Final = ("service", "calm")
+"""The scope of what every service has, see `plain.py`: all its cells are hidden."""
+
 EXEMPLARS: Final = ("service", "endpoint", "exemplars")
 """The scope of `exemplars.py`; the labels are those of an endpoint."""
 
+# `standing.py`: a state; until when, budget, until when, timeouts.
+_STANDING: Final = (1, 3 + len(catalog.TIMEOUT_KINDS))
+
 HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
-    # `standing.py`: a state; until when, budget, until when, timeouts.
-    catalog.BREAKER_STATE.scope: (1, 3 + len(catalog.TIMEOUT_KINDS)),
+    catalog.BREAKER_STATE.scope: _STANDING,
+    # How many calls are under way, and how the service stands.
+    CALM: (1 + _STANDING[0], _STANDING[1]),
     # `exemplars.py`, for each bucket: a trace in two halves, a span; value, time.
     EXEMPLARS: (3 * (len(catalog.BUCKETS) + 1), 2 * (len(catalog.BUCKETS) + 1)),
     # How many began, how many ended in each bucket; how long they took.
@@ -145,6 +152,7 @@ def _scopes() -> Iterator[tuple[str, ...]]:
         if _is_stored(metric):
             yield metric.scope
     yield PLAIN
+    yield CALM
     yield EXEMPLARS
 
 

@@ -73,7 +73,6 @@ _WOULD_ACT, _WOULD_SAVE, _WOULD_LOSE = (
 _FALLBACKS: Final = {
     pair: _E.at(catalog.FALLBACK, *pair) for pair in catalog.FALLBACK.combinations()
 }
-_INFLIGHT: Final = _S.at(catalog.INFLIGHT)
 _UNBOUNDED: Final = LAYOUTS[catalog.UNBOUNDED.scope].at(catalog.UNBOUNDED)
 _OVERFLOW_SCOPE: Final = catalog.LABEL_OVERFLOW.scope
 _OVERFLOWS: Final = {
@@ -111,27 +110,16 @@ class MetricsObserver:
         self._saved: dict[tuple[str, str], float] = {}
 
     def call_started(self, call: Call) -> None:
-        """Count a call under way, and one without a timeout of the app's."""
-        block = self._endpoint(call)
-        service = block.labels[0]
-        if OTHER in block.labels:
-            kind = "service" if service == OTHER else "endpoint"
-            self._store.block(_OVERFLOW_SCOPE).counts[_OVERFLOWS[kind]] += 1
-        counts = self._store.service(service).counts
-        counts[_INFLIGHT] += 1
+        """Count a call under way. Its endpoint is shown from now on."""
+        service = self._plain(call).labels[0]
+        counts = self._store.calm(service).counts
+        counts[plain.UNDER_WAY] += 1
         if not counts[standing.STATE]:
             self.restate(service)
-        if call.unbounded:
-            unbounded = self._store.block(
-                catalog.UNBOUNDED.scope, service, call.library
-            )
-            unbounded.counts[_UNBOUNDED] += 1
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        labels = self._endpoint(call).labels
-        library = call.library if call.unbounded else plain.BOUNDED
-        return PlainTally(self._store.block(PLAIN, *labels, library))
+        return PlainTally(self._plain(call))
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -142,11 +130,17 @@ class MetricsObserver:
     def attempt_ended(
         self,
         call: Call,
-        number: int,  # noqa: ARG002 - the shape of an observer
+        number: int,
         judgement: Judgement,
         seconds: float,
     ) -> None:
-        """Count an attempt by its outcome, and how long it took."""
+        """Count an attempt by its outcome, and how long it took.
+
+        A success at once is most often all there is to tell: it waits for the end.
+        """
+        if number == 1 and judgement.outcome == "success":
+            call.at_once = seconds
+            return
         block = self._endpoint(call)
         outcome = judgement.outcome
         phase = judgement.timeout
@@ -206,14 +200,42 @@ class MetricsObserver:
         self, call: Call, outcome: CallOutcome, attempts: int, seconds: float
     ) -> None:
         """Count the call, once, and how long the caller waited."""
-        self._store.service(call.service).counts[_INFLIGHT] -= 1
+        self._store.calm(call.service).counts[plain.UNDER_WAY] -= 1
+        at_once, call.at_once = call.at_once, None
+        if outcome == "success" and attempts == 1 and at_once == seconds:
+            tally = self.tally(call)
+            tally.begin()
+            tally.succeed(seconds)
+        else:
+            self._count_in_full(call, outcome, attempts, seconds, at_once)
+        if call.span is not None:
+            self._exemplify(call, call.span, seconds)
+
+    def _count_in_full(
+        self,
+        call: Call,
+        outcome: CallOutcome,
+        attempts: int,
+        seconds: float,
+        at_once: float | None,
+    ) -> None:
+        """Count a call that was more than one attempt that succeeded."""
         block = self._endpoint(call)
+        if at_once is not None:
+            block.counts[_ATTEMPTS["success"]] += 1
+            _observe(block, *_ATTEMPT_BUCKETS["success"], at_once)
         block.counts[_CALLS[outcome]] += 1
         if outcome == "success" and attempts > 1:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
-        if call.span is not None:
-            self._exemplify(block, call.span, seconds)
+        service = block.labels[0]
+        if OTHER in block.labels:
+            kind = "service" if service == OTHER else "endpoint"
+            self._store.block(_OVERFLOW_SCOPE).counts[_OVERFLOWS[kind]] += 1
+        if call.unbounded:
+            scope = catalog.UNBOUNDED.scope
+            unbounded = self._store.block(scope, service, call.library)
+            unbounded.counts[_UNBOUNDED] += 1
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -251,21 +273,22 @@ class MetricsObserver:
 
     def restate(self, service: str) -> None:
         """Say how a service stands now, where whoever serves the metrics reads it."""
-        block = self._store.service(service)
+        block = self._store.calm(service)
         # Under the lock, so that what is written last was also asked last.
         with self._lock:
             found = self._stand(service)
             if found is not None and block.labels[0] == service:
                 standing.write(block.counts, block.sums, found)
 
-    def _exemplify(self, endpoint: Block, span: object, seconds: float) -> None:
+    def _exemplify(self, call: Call, span: object, seconds: float) -> None:
         """Keep the call's trace as an example of a call that takes so long."""
         # Asked for by name: what a protocol has costs more to find than to use.
         ask: Any = getattr(span, "sampled", None)
         found = None if ask is None else ask()
         if found is not None:
             trace_id, span_id = found
-            block = self._store.block(EXEMPLARS, *endpoint.labels)
+            labels = self._store.labels(call.service, call.endpoint)
+            block = self._store.block(EXEMPLARS, *labels)
             exemplars.note(
                 block.counts,
                 block.sums,
@@ -278,6 +301,12 @@ class MetricsObserver:
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
+
+    def _plain(self, call: Call) -> Block:
+        """Return where calls like this one count if they succeed at once."""
+        labels = self._store.labels(call.service, call.endpoint)
+        library = call.library if call.unbounded else plain.BOUNDED
+        return self._store.block(PLAIN, *labels, library)
 
 
 @final

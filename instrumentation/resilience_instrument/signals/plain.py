@@ -4,6 +4,10 @@ Such a call is one call, one attempt, in the same bucket of two histograms, and 
 under way for a while. All of that follows from how many began and which bucket each
 ended in, so only that is kept: a block for each endpoint and library, written by
 whoever calls and spread over the metrics by whoever reads.
+
+Of a service of which there is nothing else to count, only how many calls are under
+way and how it stands is kept beside that. The blocks of its metrics are made when
+something happens; until then whoever reads shows them with zeros.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ ENDED: Final = 1
 
 SECONDS: Final = 0
 """How long they took together."""
+
+UNDER_WAY: Final = 0
+"""Of a service: how many calls are told in full at this moment."""
 
 BOUNDED: Final = ""
 """Stands for the library where the app gave a timeout."""
@@ -66,6 +73,12 @@ class Share(NamedTuple):
     labels: Labels
     counts: Sequence[tuple[int, int]]
     sums: Sequence[tuple[int, float]] = ()
+
+
+def share_of_service(found: Record | Block) -> Share:
+    """Return what is shown of what every service has."""
+    under_way = found.counts[UNDER_WAY]
+    return Share(SERVICE, found.labels, [(_INFLIGHT, under_way)])
 
 
 def shares(found: Record | Block) -> Iterator[Share]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from resilience_instrument.events import State
 
 _LAYOUT: Final = LAYOUTS[catalog.BREAKER_STATE.scope]
-STATE: Final = _LAYOUT.hidden_counts
-"""0 where nothing was said yet, else one more than the state's number."""
+STATE: Final = -1
+"""0 where nothing was said yet, else one more than the state's number. It is the last
+count of its block."""
 
 _UNTIL: Final = _LAYOUT.hidden_sums
 _RATIO: Final = _UNTIL + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import LAYOUTS, counts_in, sums_in
+from resilience_instrument.signals.layout import CALM, LAYOUTS, counts_in, sums_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableSequence
@@ -93,26 +93,33 @@ class Store:
         self._blocks: dict[tuple[str, ...], dict[tuple[str, ...], Block]] = {
             scope: {} for scope in LAYOUTS
         }
-        self._endpoints: dict[tuple[str, str], Block] = {}
+        self._endpoints: dict[tuple[str, str], tuple[str, str]] = {}
         self._known: set[str] = set()
         self.block(catalog.LABEL_OVERFLOW.scope)
 
+    def labels(self, service: str, endpoint: str) -> tuple[str, str]:
+        """Return the labels of an endpoint, which are known from now on."""
+        labels = service, endpoint
+        found = self._endpoints.get(labels)
+        if found is None:
+            known = self._label(service)
+            if known != service or len(self._endpoints) >= ENDPOINTS:
+                return known, OTHER
+            found = self._endpoints.setdefault(labels, labels)
+        return found
+
     def endpoint(self, service: str, endpoint: str) -> Block:
         """Return the block of an endpoint; it begins with every child at 0."""
-        found = self._endpoints.get((service, endpoint))
-        if found is not None:
-            return found
         self.service(service)
-        known = self._label(service)
-        if known != service or len(self._endpoints) >= ENDPOINTS:
-            return self.block(ENDPOINT, known, OTHER)
-        block = self.block(ENDPOINT, service, endpoint)
-        self._endpoints[service, endpoint] = block
-        return block
+        return self.block(ENDPOINT, *self.labels(service, endpoint))
 
     def service(self, service: str) -> Block:
         """Return the block of a service; it begins with every child at 0."""
         return self.block(SERVICE, self._label(service))
+
+    def calm(self, service: str) -> Block:
+        """Return what every service has: most have nothing else to be counted."""
+        return self.block(CALM, self._label(service))
 
     def block(self, scope: tuple[str, ...], *labels: str) -> Block:
         """Return the block of a scope for these values of its labels."""
