@@ -2,6 +2,9 @@
 # newer; all else goes into $(VENV), which is made on first use and refreshed when
 # pyproject.toml changes. Nothing outside this directory is touched.
 
+# The tests start hundreds of programs: none of them has to compile the agent again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
