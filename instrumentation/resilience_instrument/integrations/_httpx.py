@@ -34,11 +34,16 @@ from resilience_instrument.integrations._room import (
     deliver_as_made,
     described,
     govern,
-    is_watched,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site, tell_sync
+from resilience_instrument.integrations._sending import (
+    Sending,
+    Site,
+    facts,
+    tell_sync,
+)
 from resilience_instrument.integrations._stand_in import Keeper, StandIns
+from resilience_instrument.integrations._traced import traced
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -338,7 +343,6 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
                 and CURRENT.get() is None
                 and type(self._pool) is kit.pool  # else it goes through a proxy
                 and kit.pool.handle_request is kit.pool_handle
-                and ("opentelemetry.context" not in modules or not is_watched())
                 and (request.method == "GET" or not is_upload(request.headers))
             ):
                 before = request.extensions
@@ -357,6 +361,9 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
                 if lane is None:
                     lane = _lane(site, key, request, unbounded=unbounded)
                 span, phases = lane.plans[given]
+                if "opentelemetry.context" in modules:
+                    what = (url, request.method)
+                    lane = traced(runtime.observer, lane, facts, what, request.headers)
                 started = monotonic()
                 generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
@@ -386,7 +393,7 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
         if made is None:
             if status in FINE:
                 try:
-                    lane.succeed(generation, started, now)
+                    lane.succeed(generation, started, now, status)
                 except Exception as fault:
                     runtime.fault("engine", fault)
                 return response
@@ -428,7 +435,7 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     begun: Begun,
 ) -> Any:
     """Go on the long way with a request that was sent."""
-    lane.tally.withdraw()
+    lane = lane.withdraw(begun)
     wrapped = types.MethodType(original, transport)
     sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:

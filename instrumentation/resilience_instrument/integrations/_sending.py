@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.events import Facts
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -357,6 +358,11 @@ class Sending(ABC):
     def _shown(self) -> object:
         """Return the request as an error may carry it."""
         return self._request
+
+
+def facts(url: object, method: str) -> Facts:
+    """Return what spans say of a request, which `Call` says on the long way."""
+    return _http.method_label(method), _attributes(url, method)
 
 
 def _attributes(url: object, method: str) -> dict[str, AttributeValue]:

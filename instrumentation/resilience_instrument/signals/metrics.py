@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FallbackOutcome,
         RejectingPolicy,
         SkipReason,
+        Track,
         Transition,
     )
     from resilience_instrument.signals.catalog import Metric
@@ -131,7 +132,7 @@ class MetricsObserver:
         """Return what counts calls like this one that succeed at once."""
         labels = self._endpoint(call).labels
         library = call.library if call.unbounded else plain.BOUNDED
-        return PlainTally(self._store.block(PLAIN, *labels, library))
+        return PlainTally(self._store.block(PLAIN, *labels, library), self)
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -213,7 +214,7 @@ class MetricsObserver:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
         if call.span is not None:
-            self._exemplify(block, call.span, seconds)
+            self.exemplify(block.labels, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -258,14 +259,20 @@ class MetricsObserver:
             if found is not None and block.labels[0] == service:
                 standing.write(block.counts, block.sums, found)
 
-    def _exemplify(self, endpoint: Block, span: object, seconds: float) -> None:
-        """Keep the call's trace as an example of a call that takes so long."""
+    def exemplify(self, labels: tuple[str, ...], span: object, seconds: float) -> None:
+        """Keep a call's trace as an example of a call that takes so long.
+
+        Args:
+            labels: Of its endpoint.
+            span: What observers keep of the call.
+            seconds: How long it took.
+        """
         # Asked for by name: what a protocol has costs more to find than to use.
         ask: Any = getattr(span, "sampled", None)
         found = None if ask is None else ask()
         if found is not None:
             trace_id, span_id = found
-            block = self._store.block(EXEMPLARS, *endpoint.labels)
+            block = self._store.block(EXEMPLARS, *labels)
             exemplars.note(
                 block.counts,
                 block.sums,
@@ -286,12 +293,14 @@ class PlainTally:
 
     Args:
         block: The numbers of calls of this kind.
+        observer: Counts all others.
     """
 
-    __slots__ = ("_block",)
+    __slots__ = ("_block", "_observer")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, observer: MetricsObserver) -> None:
         self._block = block
+        self._observer = observer
 
     def begin(self) -> None:
         """Count a call under way."""
@@ -309,6 +318,10 @@ class PlainTally:
         bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
         whole[bucket] += 1
         floats[first + _SECONDS] += seconds
+
+    def exemplify(self, track: Track, seconds: float) -> None:
+        """Keep the call's trace as an example of a call that takes so long."""
+        self._observer.exemplify(self._block.labels[:2], track, seconds)
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:
