@@ -110,6 +110,10 @@ class Track(Protocol):
         """End it: the only attempt succeeded, by `status` where there is one."""
         ...
 
+    def sampled(self) -> tuple[int, int] | None:
+        """Return the ids of the trace and of the span, None if it is not sampled."""
+        ...
+
     def leave(self) -> None:
         """Leave the context of the attempt, of which there is something to tell."""
         ...

@@ -199,6 +199,7 @@ class Link:
             repeatable=False,
             unbounded=unbounded,
             deadline=deadline,
+            brief=True,
             attributes=lambda: self.attributes(summary),
         )
 

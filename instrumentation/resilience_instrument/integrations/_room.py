@@ -159,6 +159,7 @@ def remember(runtime: Runtime, call: Call, policies: ServicePolicies) -> Lane | 
         repeatable=call.repeatable,
         unbounded=call.unbounded,
         measured=call.measured,
+        brief=call.brief,
     )
     tally = make(kind)
     if tally is None:

@@ -54,6 +54,7 @@ _ATTEMPT_BUCKETS: Final = {
 # Names of this module are found faster than those of another.
 _ENDED: Final = plain.ENDED
 _SECONDS: Final = LAYOUTS[PLAIN].counts
+_EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
@@ -214,7 +215,7 @@ class MetricsObserver:
             block.counts[_RETRY_SUCCESS] += 1
         _observe(block, _CALL_BUCKETS, _CALL_SUM, seconds)
         if call.span is not None:
-            self.exemplify(block.labels, call.span, seconds)
+            self._exemplify(block, call.span, seconds)
 
     def agent_error(self, where: str) -> None:
         """Count a fault of the agent itself."""
@@ -259,20 +260,14 @@ class MetricsObserver:
             if found is not None and block.labels[0] == service:
                 standing.write(block.counts, block.sums, found)
 
-    def exemplify(self, labels: tuple[str, ...], span: object, seconds: float) -> None:
-        """Keep a call's trace as an example of a call that takes so long.
-
-        Args:
-            labels: Of its endpoint.
-            span: What observers keep of the call.
-            seconds: How long it took.
-        """
+    def _exemplify(self, endpoint: Block, span: object, seconds: float) -> None:
+        """Keep the call's trace as an example of a call that takes so long."""
         # Asked for by name: what a protocol has costs more to find than to use.
         ask: Any = getattr(span, "sampled", None)
         found = None if ask is None else ask()
         if found is not None:
             trace_id, span_id = found
-            block = self._store.block(EXEMPLARS, *labels)
+            block = self.examples(*endpoint.labels)
             exemplars.note(
                 block.counts,
                 block.sums,
@@ -282,6 +277,10 @@ class MetricsObserver:
                 value=seconds,
                 time=time.time(),
             )
+
+    def examples(self, service: str, endpoint: str) -> Block:
+        """Return the block of an endpoint's exemplars."""
+        return self._store.block(EXEMPLARS, service, endpoint)
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
@@ -296,11 +295,12 @@ class PlainTally:
         observer: Counts all others.
     """
 
-    __slots__ = ("_block", "_observer")
+    __slots__ = ("_block", "_examples", "_observer")
 
     def __init__(self, block: Block, observer: MetricsObserver) -> None:
         self._block = block
         self._observer = observer
+        self._examples: Block | None = None
 
     def begin(self) -> None:
         """Count a call under way."""
@@ -321,7 +321,17 @@ class PlainTally:
 
     def exemplify(self, track: Track, seconds: float) -> None:
         """Keep the call's trace as an example of a call that takes so long."""
-        self._observer.exemplify(self._block.labels[:2], track, seconds)
+        trace = track.sampled()
+        if trace is None:
+            return
+        block = self._examples
+        if block is None:
+            service, endpoint, _ = self._block.labels
+            block = self._examples = self._observer.examples(service, endpoint)
+        whole, floats, first = block.cells
+        bucket = bisect_left(_BUCKETS, seconds)
+        ids, facts = first + 3 * bucket, first + _EXEMPLARS + 2 * bucket
+        exemplars.write(whole, floats, ids, facts, trace, seconds, time.time())
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

@@ -69,7 +69,6 @@ class _Api:
         "span_in",
         "start",
         "suppressing",
-        "value",
         "with_span",
     )
 
@@ -84,7 +83,6 @@ class _Api:
         self.with_span = trace.set_span_in_context
         self.silent = trace.NonRecordingSpan
         self.current = context.get_current
-        self.value = context.get_value
         self.attach = context.attach
         self.detach = context.detach
         self.inject = propagate.inject
@@ -96,7 +94,7 @@ class _Api:
             return True
         # Another instrumentation says that it traces this call already.
         key = self.suppressing
-        return key is not None and bool(self.value(key, around))
+        return key is not None and bool(around.get(key))
 
 
 @final
@@ -106,6 +104,8 @@ class _Spans:
     Attributes:
         api: What is needed of OpenTelemetry.
         others: Where another tracer stands.
+        brief: Whether the call has a span only if something happens.
+        shown: The span that stands for the call in metrics, None for that of `around`.
         around: The context in which the call was made.
         began: When it was, in nanoseconds since the epoch.
         call: The span of the call, None while it has none.
@@ -114,12 +114,26 @@ class _Spans:
         carrier: The headers that carry the last attempt on.
     """
 
-    __slots__ = ("api", "around", "attempts", "began", "call", "carrier", "others")
+    __slots__ = (
+        "api",
+        "around",
+        "attempts",
+        "began",
+        "brief",
+        "call",
+        "carrier",
+        "others",
+        "shown",
+    )
 
-    def __init__(self, api: _Api, others: Position, around: Any) -> None:
+    def __init__(
+        self, api: _Api, others: Position, around: Any, *, brief: bool
+    ) -> None:
         self.api = api
         self.others = others
         self.around = around
+        self.brief = brief
+        self.shown: Any = None
         self.began = time.time_ns()
         self.call: Any = None
         self.attempts: dict[int, tuple[Any, Any]] = {}
@@ -131,31 +145,44 @@ class _Spans:
 
     def begin(self, operation: str, service: str) -> Any:
         """Begin the span of the call, at the time when the call began."""
-        self.call = self.api.start(
+        api, around = self.api, self.around
+        if self.shown and not api.span_in(around).get_span_context().is_valid:
+            # Else it would begin a trace of its own, beside that of the attempt.
+            around = api.with_span(self.shown, around)
+        self.call = self.shown = api.start(
             f"resilience {operation} {service}",
-            context=self.around,
+            context=around,
             attributes={"resilience.service": service},
             start_time=self.began,
         )
         return self.call
 
-    def attempt(self, number: int, name: str, attributes: Attributes) -> None:
-        """Begin the span of an attempt, and enter its context."""
-        api = self.api
+    def attempt(self, number: int, name: str, attributes: Attributes) -> bool:
+        """Begin the span of an attempt, and enter its context.
+
+        Return whether it is recorded, which is not known before of a brief call.
+        """
+        api, brief = self.api, self.brief
         attempt = api.start(
             name, context=self._parent(), kind=api.client, attributes=attributes
         )
+        if brief:
+            if not attempt.is_recording():
+                return False
+            self.shown = self.shown or attempt
         around = api.with_span(attempt, self.around)
-        carrier: dict[str, str] = {}
-        api.inject(carrier, around)
-        self.carrier = carrier
+        if not brief:
+            carrier: dict[str, str] = {}
+            api.inject(carrier, around)
+            self.carrier = carrier
         self.attempts[number] = attempt, api.attach(around)
+        return True
 
     def _parent(self) -> Any:
         """Return the context for the span of an attempt."""
         api, around = self.api, self.around
         if self.others != "around":
-            return api.with_span(self.call, around)
+            return around if self.call is None else api.with_span(self.call, around)
         # Attempts stand side by side: ours have the parent of the other tracer's.
         parent = getattr(api.span_in(around), "parent", None)
         if parent is None:
@@ -166,16 +193,16 @@ class _Spans:
         """End the span of the call, if it has one."""
         call = self.call
         if call is not None:
-            call.set_attributes(
-                {"resilience.attempts": attempts, "resilience.outcome": outcome}
-            )
+            # Two by name are cheaper than both in a mapping.
+            call.set_attribute("resilience.attempts", attempts)
+            call.set_attribute("resilience.outcome", outcome)
             if outcome in _FAILED:
                 _fail(call)
             call.end()
 
     def sampled(self) -> tuple[int, int] | None:
         """Return the ids of the trace and of the span, None if it is not sampled."""
-        span = self.call or self.api.span_in(self.around)
+        span = self.shown or self.api.span_in(self.around)
         ids = span.get_span_context()
         if ids.is_valid and ids.trace_flags.sampled:
             return ids.trace_id, ids.span_id
@@ -227,6 +254,9 @@ class _Unrecorded:
 
     abandon = leave
 
+    def sampled(self) -> None:
+        """Have no trace."""
+
 
 _UNRECORDED: Final = _Unrecorded()
 
@@ -241,12 +271,13 @@ class SpanTrail:
         report: Takes what goes wrong here.
     """
 
-    __slots__ = ("_library", "_observer", "_report", "_service", "known")
+    __slots__ = ("_brief", "_library", "_observer", "_report", "_service", "known")
 
     def __init__(self, observer: SpanObserver, call: Call, report: Report) -> None:
         self._observer = observer
         self._library = call.library
         self._service = call.service
+        self._brief = call.brief
         self._report = report
         self.known: dict[Any, Facts] = {}
         """What is the same for all calls with the same key."""
@@ -262,15 +293,15 @@ class SpanTrail:
         """Begin the spans of a call and of its attempt."""
         spans: _Spans | None = None
         try:
-            spans = self._observer.begin(self._library)
-            if spans is None:
-                return _UNRECORDED
-            if spans.others == "nowhere":
+            spans = self._observer.begin(self._library, brief=self._brief)
+            if spans is not None and spans.others == "nowhere":
                 operation, attributes = facts
-                call = spans.begin(operation, self._service)
-                if not call.is_recording():
+                if not (
+                    spans.brief or spans.begin(operation, self._service).is_recording()
+                ):
                     return _UNRECORDED
-                spans.attempt(1, _name(operation, attributes), attributes)
+                if not spans.attempt(1, _name(operation, attributes), attributes):
+                    return _UNRECORDED
         except Exception as fault:
             self._report("observer", fault)
         return _UNRECORDED if spans is None else spans
@@ -308,7 +339,7 @@ class SpanObserver:
         """
         return SpanTrail(self, call, report)
 
-    def begin(self, library: str) -> _Spans | None:
+    def begin(self, library: str, *, brief: bool) -> _Spans | None:
         """Return the spans of a call through a library, None if nobody records."""
         trace = _recording_api()
         if trace is None:
@@ -322,7 +353,7 @@ class SpanObserver:
             others = "around"
         elif self._traced_below(library):
             others = "below"
-        return _Spans(api, others, around)
+        return _Spans(api, others, around, brief=brief and others == "nowhere")
 
     def call_started(self, call: Call) -> None:
         """Begin the call's span, if anybody records and nobody else does this.
@@ -331,9 +362,9 @@ class SpanObserver:
         """
         if call.span is not None:
             return
-        spans = self.begin(call.library)
+        spans = self.begin(call.library, brief=call.brief)
         if spans is not None and (
-            spans.others != "nowhere" or spans.tell(call).is_recording()
+            spans.brief or spans.others != "nowhere" or spans.tell(call).is_recording()
         ):
             call.span = spans
 
@@ -346,8 +377,10 @@ class SpanObserver:
         if spans.others == "below" or (spans.others == "around" and number == 1):
             return
         attributes = _attributes(call, number)
-        spans.attempt(number, _name(call.operation, attributes), attributes)
-        call.carrier = spans.carrier
+        if spans.attempt(number, _name(call.operation, attributes), attributes):
+            call.carrier = spans.carrier
+        elif number == 1:
+            call.span = _UNRECORDED
 
     def attempt_ended(
         self,
