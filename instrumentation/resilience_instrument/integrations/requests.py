@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience_instrument.config.model import Timeouts
-    from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -278,7 +277,7 @@ def _told(site: Site, original: Any, adapter: Any, request: Any, given: Given) -
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     site: Site,
-    lane: Lane,
+    lane: Any,
     original: Any,
     adapter: Any,
     request: Any,
