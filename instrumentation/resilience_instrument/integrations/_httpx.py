@@ -68,7 +68,7 @@ _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
 _PLANS: Final = 64
 _READ: Final = (True, True)
-_NO_END: Final[Any] = contextlib.nullcontext()
+_NO_END: Any = contextlib.nullcontext()
 _OVER: Final = "the time for the whole call is over"
 
 
@@ -558,10 +558,11 @@ def _enter(kit: Kit, site: Site, transport: Any, request: Any) -> _Begun | None:
 def _until(span: float | None) -> AbstractContextManager[object, bool]:
     """Return what ends whatever is awaited in it after `span` seconds."""
     if span is None:
-        return _NO_END
+        return _NO_END  # type: ignore[no-any-return]
     import anyio  # noqa: PLC0415 - loaded with the first call, not with httpx
 
-    return anyio.move_on_after(span)
+    end: AbstractContextManager[object, bool] = anyio.move_on_after(span)
+    return end
 
 
 async def _told_async(
