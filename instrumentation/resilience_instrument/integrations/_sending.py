@@ -14,7 +14,12 @@ from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._room import GovernedIo, govern_sync, remember
+from resilience_instrument.integrations._room import (
+    GovernedIo,
+    govern_sync,
+    remember,
+    suppressed,
+)
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -102,6 +107,9 @@ class Site:
 
     def known(self, key: Any, service: str, to: Destination, kind: Kind) -> Lane | None:
         """Return the lane of an endpoint that was called, and find it by `key` soon."""
+        if suppressed():
+            # Nothing is to be known of whom it goes to.
+            return None
         registry = self.runtime.registry
         policies = registry.policies(service, to=to, library=self.library)
         templates = policies.settings.endpoints
