@@ -10,6 +10,7 @@ Both ways come to the same: the same policies hear it and the same is counted.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument.outcome import Raised, Returned
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.engine import Io
     from resilience_instrument.errors import ResilienceError
-    from resilience_instrument.events import Observer, Tally
+    from resilience_instrument.events import Observer, Tally, Track, Trail
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
@@ -54,7 +55,11 @@ class Lane:
         "plans",
         "policies",
         "tally",
+        "trail",
     )
+
+    asks = True
+    """Whether anybody may refuse a call."""
 
     def __init__(
         self,
@@ -69,6 +74,8 @@ class Lane:
         self.tally = tally
         self.plans: dict[Any, Any] = {}
         """What a room found out about the timeouts that the app gives."""
+        self.trail: Trail | None = None
+        """What follows its calls, once one of them was recorded."""
         self._breaker = policies.breaker
         self._kept = policies.base
         self._look = look
@@ -97,7 +104,14 @@ class Lane:
         self.tally.begin()
         return generation
 
-    def succeed(self, generation: int, begun: float, now: float) -> None:
+    def succeed(
+        self,
+        generation: int,
+        begun: float,
+        now: float,
+        status: int | None = None,  # noqa: ARG002 - for those who record it
+        track: Track | None = None,
+    ) -> None:
         """End a call whose attempt succeeded."""
         breaker, latencies, seconds = self._breaker, self._latencies, now - begun
         change = None
@@ -117,7 +131,17 @@ class Lane:
                 latencies.add(seconds, now)
         self.tally.succeed(seconds)
         if change is not None:
-            self._observer.transitioned(self.call, change)
+            call = self.call
+            if track is not None:
+                # That of the lane is everybody's.
+                call = copy(call)
+                call.span = track
+            self._observer.transitioned(call, change)
+
+    def withdraw(self, begun: Begun) -> Lane:  # noqa: ARG002 - as who records
+        """Take a call off the short way; return the lane that it was on."""
+        self.tally.withdraw()
+        return self
 
 
 @final
@@ -130,11 +154,13 @@ class Begun:
         made: What the attempt came to.
     """
 
-    __slots__ = ("generation", "made", "started")
+    __slots__ = ("generation", "made", "started", "track")
 
     def __init__(
         self, generation: int, started: float, made: Outcome | BaseException
     ) -> None:
+        self.track: Track | None = None
+        """What was recorded of it, until somebody goes on with that."""
         self.generation = generation
         self.started = started
         self.made: Outcome | BaseException | None = made
@@ -143,6 +169,10 @@ class Begun:
         """Return what the attempt came to, once: nobody must keep it alive."""
         made, self.made = self.made, None
         return made
+
+    def hand_over(self, call: Call) -> None:
+        """Let what was recorded go on as the span of `call`."""
+        call.span, self.track = self.track, None
 
 
 @final
