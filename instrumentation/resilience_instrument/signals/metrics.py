@@ -310,7 +310,7 @@ class PlainTally:
         bucket = first + _ENDED
         # Many are as fast as the first bucket says, and a search costs as much as all.
         if seconds > _QUICK:
-            bucket += bisect_left(_BUCKETS, seconds)
+            bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
         whole[bucket] += 1
         floats[first + _SECONDS] += seconds
 
