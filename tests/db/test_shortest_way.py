@@ -317,3 +317,69 @@ def test_what_is_known_by_its_end_alone_is_struck() -> None:
     assert 1 == slot.strikes
     assert dog.struck(id(timed)) is None
     assert [] == faults
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_where_nothing_limits_nothing_is_watched(
+    name: str, server: Any, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """The owner of the app may have switched the limit off."""
+    with opening(name, server) as place:
+        wrong = "SELECT 1 / 0" if name != "pymysql" else "SELECT EXP(100000)"
+        text = wrong if fails else TEXT
+        if fails:
+            known = place.connection._resilience
+            lanes = known.lanes[known]
+            for kind in (lanes.firsts, lanes.others):
+                kind[True][wrong] = lanes.firsts[True][TEXT]
+        place.connection._resilience.limit = None
+        forbid(monkeypatch)
+
+        came = place.ask(text)
+
+        assert fails is not isinstance(came, list)
+        assert fails is not ("success" == place.ended[-1])
+        assert not watched(place.connection)
+
+
+@pytest.mark.parametrize("name", ["psycopg2", "pymysql"])
+def test_the_shortest_way_starts_the_watchdog(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread ends when there is nothing to watch for a while."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    wanted = "mariadb" if name == "pymysql" else "postgres"
+    started: list[bool] = []
+    with opening(name, request.getfixturevalue(wanted)) as place:
+        forbid(monkeypatch)
+        dog = place.connection._resilience_terms[2]
+        before, dog.running = dog.running, False
+        monkeypatch.setattr(_watchdog.Watchdog, "start", lambda _: started.append(True))
+
+        place.ask()
+
+        dog.running = before
+    assert [True] == started
+
+
+def test_what_was_never_struck_has_nothing_to_settle() -> None:
+    """An interrupt may come before it was watched at all."""
+    dog = _watchdog.Watchdog(lambda *_: None)
+
+    assert not psycopg2_room._settle(dog, 5)
+
+
+def test_pymysql_goes_on_where_it_cannot_be_described(
+    mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement does not wait for us to be right; those of a connect are its own."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    with opening("pymysql", mariadb, init_command="SET @a = 5") as place:
+        del place.connection._resilience_own
+        place.connection._resilience_terms = None
+
+        rows = place.ask("SELECT @a")
+
+        place.inside.expected_faults = ["describe"]
+    assert [(5,)] == [tuple(row) for row in rows]
+    assert "SELECT" == place.told.events[-1][2]
