@@ -718,6 +718,27 @@ def hasten(
     return resume(link, lane, begun, attempt, end)
 
 
+def go_on(
+    link: Link, lane: AnyLane, begun: Begun, attempt: Attempt, limit: float | None
+) -> Any:
+    """Go on with a statement that a room sent itself and that did not succeed.
+
+    Args:
+        link: Where it went.
+        lane: On which way.
+        begun: What was raised.
+        attempt: Knows how it went, and sends it again if that may be.
+        limit: The seconds that it had, None for no limit.
+    """
+    made = begun.made
+    if isinstance(made, Exception):
+        begun.made = Raised(made)
+    # The error's traceback holds this frame; the frame must not hold the error.
+    del made
+    end = None if limit is None else begun.started + limit
+    return resume(link, lane, begun, attempt, end)
+
+
 def resume(
     link: Link,
     lane: AnyLane,

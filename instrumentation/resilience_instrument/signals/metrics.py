@@ -56,6 +56,7 @@ _ENDED: Final = plain.ENDED
 _SECONDS: Final = LAYOUTS[PLAIN].counts
 _EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
+_QUICK: Final = _BUCKETS[0]
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
     for reason in catalog.RETRY_SKIPPED.labels["reason"]
@@ -315,7 +316,10 @@ class PlainTally:
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
         whole, floats, first = self._block.cells
-        bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
+        bucket = first + _ENDED
+        # Many are as fast as the first bucket says, and a search costs as much as all.
+        if seconds > _QUICK:
+            bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
         whole[bucket] += 1
         floats[first + _SECONDS] += seconds
 
