@@ -2,11 +2,14 @@
 # newer; all else goes into $(VENV), which is made on first use and refreshed when
 # pyproject.toml changes. Nothing outside this directory is touched.
 
+# The tests start hundreds of programs: none of them has to compile the agent again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Most tests wait for servers and processes: more workers than processors pay.
-WORKERS ?= 4
+WORKERS ?= 6
 # A candidate must run, not just exist: a pyenv shim of a version that is not
 # selected is on the PATH and fails.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))

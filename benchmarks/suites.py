@@ -46,6 +46,7 @@ _CALLED: Final = (
 )
 _OVER_LOOPBACK: Final = ("requests loopback", "httpx loopback")
 _DATABASES: Final = ("sqlite3", "psycopg2", "psycopg", "pymysql")
+_RECORDING: Final = frozenset({"agent + spans", "opentelemetry + spans"})
 _COMPARED: Final[tuple[str, ...]] = (
     BARE,
     "agent",
@@ -88,7 +89,7 @@ def counted(*, full: bool) -> Iterator[Result]:
         samples = {
             stack: sample([instructions.per_call(target, stack, lengths)])
             for stack in stacks_for(target)
-            if full or stack in few
+            if full or stack in few or (stack in _RECORDING and TARGETS[target].library)
         }
         yield Result(target, "instructions a call", samples)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tracing
 from fakes import (
     FakeClock,
     Script,
@@ -28,11 +29,15 @@ from fakes import (
 from resilience_instrument import CircuitBreakerOpenError, engine
 from resilience_instrument.engine import run_sync
 from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
+from resilience_instrument.integrations._traced import traced
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.registry import ServicePolicies
+from resilience_instrument.signals import exemplars
 from resilience_instrument.signals.fanout import Fanout
 from resilience_instrument.signals.gather import gather
+from resilience_instrument.signals.layout import EXEMPLARS
 from resilience_instrument.signals.metrics import MetricsObserver, PlainTally
+from resilience_instrument.signals.spans import SpanObserver
 from resilience_instrument.signals.store import ENDPOINT, Store
 from resilience_instrument.verdict import Judgement, Verdict
 
@@ -112,7 +117,8 @@ class Service:
 
     def _on_lane(self, observer: Any, io: Script, facts: dict[str, Any]) -> Any:
         call = a_call(**facts)
-        lane = Lane(call, self.policies, observer.tally(call), observer)
+        lane: Any = Lane(call, self.policies, observer.tally(call), observer)
+        lane = traced(observer, lane, lambda: (call.operation, call.attributes()), ())
         started = self.clock.now
         generation = lane.enter(started)
         if generation == NO_WAY:
@@ -124,14 +130,16 @@ class Service:
             made = run_sync(io.attempt(1, None))
         except BaseException as error:
             made = error
-        if (
-            isinstance(made, (Returned, Raised))
-            and io.judge(made).verdict is Verdict.SUCCESS
-        ):
-            lane.succeed(generation, started, self.clock.now)
-            return made
-        lane.tally.withdraw()
-        resumed = ResumedIo(io, Begun(generation, started, made))
+        if isinstance(made, (Returned, Raised)):
+            judgement = io.judge(made)
+            if judgement.verdict is Verdict.SUCCESS:
+                now = self.clock.now
+                lane.succeed(generation, started, now, judgement.status)
+                return made
+        begun = Begun(generation, started, made)
+        lane.withdraw(begun)
+        begun.hand_over(call)
+        resumed = ResumedIo(io, begun)
         return run_sync(
             engine.resume(
                 call,
@@ -157,6 +165,11 @@ class Service:
             [each.quantile(0.5, 1, now) for each in policies.latencies],
             [each.quantile(0.99, 1, now) for each in policies.latencies],
         )
+
+    @property
+    def counted_without_examples(self) -> dict[Any, Any]:
+        """The same without exemplars, which are of another trace each time."""
+        return {k: v for k, v in self.counted.items() if k[0] != EXEMPLARS}
 
     @property
     def counted(self) -> dict[Any, Any]:
@@ -414,3 +427,55 @@ def test_threads_lose_no_count_where_a_careless_counter_does() -> None:
     counts, _ = service.counted[ENDPOINT, ("payment-api", "/orders/{id}")]
     assert {0, 40_000} == set(counts)
     assert 40_000 > careless[0]
+
+
+_TOLD_IN_TRACES: dict[str, dict[str, Any]] = {
+    "brief": {
+        "brief": True,
+        "attributes": lambda: {"db.query.summary": "SELECT t"},
+    },
+    "full": {"attributes": lambda: {"server.address": "pay.example"}},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(_TOLD_IN_TRACES))
+@pytest.mark.parametrize("place", tracing.PLACES)
+@given(calls=st.lists(_steps(), max_size=6), settings=_SETTINGS)
+def test_both_ways_leave_the_same_spans(
+    calls: list[tuple[Step, ...]], settings: ServiceSettings, place: str, kind: str
+) -> None:
+    """Names, kinds, attributes, events, states and parents, whoever else traces."""
+    left = []
+    for short in (False, True):
+        service = Service(settings, short=short)
+        spans = SpanObserver(tracing.below(place))
+        faults: list[object] = []
+        observer = Fanout(
+            [service.metrics, spans], lambda *fault, into=faults: into.append(fault)
+        )
+        with tracing.standing(place) as recorded:
+            for steps in calls:
+                service.play(observer, steps, **_TOLD_IN_TRACES[kind])
+        left.append((recorded.told(), service.counted_without_examples, faults))
+
+    assert left[0] == left[1]
+    assert [] == left[0][2]
+
+
+def test_the_trace_of_a_short_call_is_an_example() -> None:
+    """The metrics lead to it, as they do on the long way."""
+    examples = []
+    for short in (False, True):
+        service = Service(_DEFAULTS, short=short)
+        observer = Fanout([service.metrics, SpanObserver()], print)
+        with tracing.standing("nowhere") as recorded:
+            service.play(observer, (works(seconds=0.3),))
+        block = service.store.block(EXEMPLARS, "payment-api", "/orders/{id}")
+        bucket = next(n for n in range(99) if block.sums[2 * n + 1])
+        found = exemplars.read(block.counts, block.sums, bucket)
+        call = recorded.spans[-1]
+        assert found is not None
+        assert f"{call.context.span_id:016x}" == found.span_id
+        examples.append((bucket, found.value))
+
+    assert examples[0] == examples[1]

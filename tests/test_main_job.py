@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loopback import Drip, DripBody, Hang, Server, Status, closed_port
+from resilience_instrument.integrations._endpoint import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,7 @@ class App:
             env=environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=280,
             check=False,
         )
 
@@ -350,3 +351,36 @@ def test_a_hanging_server_costs_one_read_timeout(app: App, server: Server) -> No
 
     assert (0, "200\n", "") == ran[:3]
     assert {"api_timeout_total": 1.0} == ran.of("api_timeout_total")
+
+
+# The way of a request ends where the socket would be opened.
+MANY_PATHS = """
+import io, itertools, requests, urllib3
+
+def urlopen(self, method, url, **rest):
+    return urllib3.HTTPResponse(io.BytesIO(b"ok"), status=200, preload_content=False)
+
+urllib3.HTTPConnectionPool.urlopen = urlopen
+with requests.Session() as session:
+    session.trust_env = False
+    for words in itertools.product("abcdefghij", repeat=5):
+        session.get("http://api.test/" + "/".join(words))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_hundred_thousand_paths_are_counted_under_few_labels(app: App) -> None:
+    """No call is lost for it, and the metrics stay as small as they were."""
+    ran = app.run(MANY_PATHS)
+
+    text = (app.directory / "scraped").read_text(encoding="utf-8")
+    calls = {
+        sample.labels["endpoint"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "api_request_total" and sample.value
+    }
+    assert (0, "", "") == ran[:3]
+    assert 100_000 == sum(calls.values())
+    assert LIMIT + 1 >= len(calls)

@@ -32,6 +32,8 @@ class Call:
         deadline: The monotonic time by which it must end, None for none.
         measured: Whether its duration says what such calls take; an upload's or a
             stream's does not.
+        brief: Whether a trace of it says all with its attempt alone while nothing
+            else happens, and nothing carries the trace on.
         attributes: Gives the span attributes of an attempt when one is recorded.
     """
 
@@ -39,6 +41,7 @@ class Call:
         "app_retries",
         "at_once",
         "attributes",
+        "brief",
         "carrier",
         "deadline",
         "endpoint",
@@ -65,6 +68,7 @@ class Call:
         unbounded: bool = False,
         deadline: float | None = None,
         measured: bool = True,
+        brief: bool = False,
         attributes: Callable[[], Mapping[str, AttributeValue]] = dict,
     ) -> None:
         self.library = library
@@ -77,6 +81,7 @@ class Call:
         self.unbounded = unbounded
         self.deadline = deadline
         self.measured = measured
+        self.brief = brief
         self.attributes = attributes
         self.at_once: float | None = None
         self.span: object = None

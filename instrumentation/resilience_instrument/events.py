@@ -6,11 +6,16 @@ a fault of ours and never reaches a call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from resilience_instrument.call import Call
+    from collections.abc import Mapping
+
+    from resilience_instrument.call import AttributeValue, Call
     from resilience_instrument.verdict import Judgement
+
+    Facts = tuple[str, Mapping[str, AttributeValue]]
+    """The protocol's word for a call, and the span attributes of its attempt."""
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
 """States of a breaker, in metrics 0, 1 and 2 in this order."""
@@ -85,6 +90,54 @@ class Tally(Protocol):
 
     def succeed(self, seconds: float) -> None:
         """Count a call that began here and whose only attempt succeeded."""
+        ...
+
+    def exemplify(self, track: Track, seconds: float) -> None:
+        """Keep the trace of such a call as an example of one that takes so long."""
+        ...
+
+
+class Track(Protocol):
+    """What one call leaves behind where somebody records.
+
+    Attributes:
+        carrier: Headers that carry the trace on.
+    """
+
+    carrier: Mapping[str, str]
+
+    def close(self, status: int | None) -> None:
+        """End it: the only attempt succeeded, by `status` where there is one."""
+        ...
+
+    def sampled(self) -> tuple[int, int] | None:
+        """Return the ids of the trace and of the span, None if it is not sampled."""
+        ...
+
+    def leave(self) -> None:
+        """Leave the context of the attempt, of which there is something to tell."""
+        ...
+
+    def abandon(self) -> None:
+        """End it without a word: nothing can be told of the call."""
+        ...
+
+
+class Trail(Protocol):
+    """Records calls of one kind of which there is nothing to tell.
+
+    Attributes:
+        known: What was learned about calls, by what tells them apart.
+    """
+
+    known: dict[Any, Facts]
+
+    def learn(self, key: Any, facts: Facts) -> Facts:
+        """Keep what is the same for calls with a key, and return it."""
+        ...
+
+    def open(self, facts: Facts) -> Track:
+        """Begin a call and its attempt, whose context is the current one from now."""
         ...
 
 

@@ -11,6 +11,7 @@ Both ways come to the same: the same policies hear it and the same is counted.
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.engine import Io
     from resilience_instrument.errors import ResilienceError
-    from resilience_instrument.events import Observer, Tally
+    from resilience_instrument.events import Observer, Tally, Track, Trail
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
@@ -60,7 +61,11 @@ class Lane:
         "plans",
         "policies",
         "tally",
+        "trail",
     )
+
+    asks = True
+    """Whether anybody may refuse a call."""
 
     def __init__(
         self,
@@ -75,6 +80,8 @@ class Lane:
         self.tally = tally
         self.plans: Mapping[Any, Any] = _NO_PLANS
         """What a room found out about the timeouts that the app gives."""
+        self.trail: Trail | None = None
+        """What follows its calls, once one of them was recorded."""
         self._breaker = policies.breaker
         self._kept = policies.base
         self._look = look
@@ -88,7 +95,8 @@ class Lane:
     def note(self, given: object, plan: object) -> None:
         """Keep what a room found out about timeouts: once for all lanes alike."""
         plans = {**self.plans, given: plan}
-        self.plans = next((each for each in _ALIKE if each == plans), plans)
+        # A copy, as another lane may add to them meanwhile.
+        self.plans = next((each for each in tuple(_ALIKE) if each == plans), plans)
         if self.plans is plans:
             _ALIKE.append(plans)
 
@@ -110,7 +118,14 @@ class Lane:
         self.tally.begin()
         return generation
 
-    def succeed(self, generation: int, begun: float, now: float) -> None:
+    def succeed(
+        self,
+        generation: int,
+        begun: float,
+        now: float,
+        status: int | None = None,  # noqa: ARG002 - for those who record it
+        track: Track | None = None,
+    ) -> None:
         """End a call whose attempt succeeded."""
         breaker, latencies, seconds = self._breaker, self._latencies, now - begun
         change = None
@@ -130,7 +145,17 @@ class Lane:
                 latencies.add(seconds, now)
         self.tally.succeed(seconds)
         if change is not None:
-            self._observer.transitioned(self.call, change)
+            call = self.call
+            if track is not None:
+                # That of the lane is everybody's.
+                call = copy(call)
+                call.span = track
+            self._observer.transitioned(call, change)
+
+    def withdraw(self, begun: Begun) -> Lane:  # noqa: ARG002 - as who records
+        """Take a call off the short way; return the lane that it was on."""
+        self.tally.withdraw()
+        return self
 
 
 @final
@@ -143,11 +168,13 @@ class Begun:
         made: What the attempt came to.
     """
 
-    __slots__ = ("generation", "made", "started")
+    __slots__ = ("generation", "made", "started", "track")
 
     def __init__(
         self, generation: int, started: float, made: Outcome | BaseException
     ) -> None:
+        self.track: Track | None = None
+        """What was recorded of it, until somebody goes on with that."""
         self.generation = generation
         self.started = started
         self.made: Outcome | BaseException | None = made
@@ -156,6 +183,10 @@ class Begun:
         """Return what the attempt came to, once: nobody must keep it alive."""
         made, self.made = self.made, None
         return made
+
+    def hand_over(self, call: Call) -> None:
+        """Let what was recorded go on as the span of `call`."""
+        call.span, self.track = self.track, None
 
 
 @final

@@ -519,11 +519,11 @@ def test_an_app_of_sqlite3_alone_shows_its_metrics(govern: Govern) -> None:
 
 def test_a_statement_that_nobody_cancelled_has_nothing_to_settle() -> None:
     """A strike may fail before it has asked for a cancel."""
-    sending = psycopg2_room._Sending(None, int, (), TEXT)
+    struck = psycopg2_room._Struck(None)
 
-    sending.settle()
+    struck.settle()
 
-    assert not sending.late
+    assert 0 == struck.strikes
 
 
 def test_what_is_armed_beside_others_is_watched_too() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import importlib
 import sys
 import types
@@ -60,7 +62,31 @@ class Httpx:
         return self.client.request(method, url, **options)
 
 
-@pytest.fixture(params=[Requests, Httpx])
+class AsyncHttpx:
+    """The same, awaited."""
+
+    library = "httpx"
+    room = "_httpx"
+    error = httpx.HTTPError
+    late = httpx.TimeoutException
+    adapter = (httpx.AsyncHTTPTransport, "handle_async_request")
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.client = httpx.AsyncClient(follow_redirects=True, trust_env=False)
+
+    def get(self, url: str, method: str = "GET", **options: Any) -> Any:
+        # In the context of the test, as an app that runs in it would be.
+        context = contextvars.copy_context()
+        call = self.client.request(method, url, **options)
+        return self.runner.run(call, context=context)
+
+    def close(self) -> None:
+        self.runner.run(self.client.aclose())
+        self.runner.close()
+
+
+@pytest.fixture(params=[Requests, Httpx, AsyncHttpx])
 def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Each library in turn."""
     made = request.param()

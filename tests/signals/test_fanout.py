@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fakes import RecordingObserver, a_call
 from resilience_instrument.events import Observer
 from resilience_instrument.signals.fanout import Fanout
@@ -33,3 +35,21 @@ def test_every_event_is_passed_on() -> None:
     events = {name for name in vars(Observer) if not name.startswith("_")}
 
     assert events <= set(vars(Fanout))
+
+
+def test_a_trail_is_that_of_the_only_one_who_leaves_one() -> None:
+    """Who cannot is told nothing; two would record the same twice."""
+
+    class Leaving:
+        def trail(self, call: object, report: object) -> tuple[object, object]:
+            return call, report
+
+    def report(*_: object) -> None:
+        """Take no fault."""
+
+    call = a_call()
+
+    found: Any = Fanout([object(), Leaving()], report).trail(call)
+    assert (call, report) == found
+    assert Fanout([Leaving(), Leaving()], report).trail(call) is None
+    assert Fanout([object()], report).trail(call) is None

@@ -344,3 +344,86 @@ def test_the_ids_of_a_sampled_call_can_be_had(exporter: InMemorySpanExporter) ->
     below.call_started(call)
     spans = call.span
     assert spans.sampled() is None
+
+
+def brief(**facts: Any) -> Any:
+    """Return a call whose attempt says all of it while nothing happens."""
+    named = {"db.query.summary": "SELECT users"}
+    return a_call(brief=True, attributes=lambda: named, **facts)
+
+
+def test_a_brief_call_is_its_attempt(exporter: InMemorySpanExporter) -> None:
+    """One CLIENT span, whether it works or fails."""
+    for judgement in (GOOD, BAD):
+        observer, call = SpanObserver(), brief()
+        observer.call_started(call)
+        observer.attempt_started(call, 1)
+        observer.attempt_ended(call, 1, judgement, 0.1)
+        observer.call_ended(call, judgement.outcome, 1, 0.1)
+
+    kinds = [span.kind for span in exporter.get_finished_spans()]
+    assert [SpanKind.CLIENT] * 2 == kinds
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_brief_call_with_a_story_is_one_trace(
+    exporter: InMemorySpanExporter, *, inside: bool
+) -> None:
+    """Its span begins when it began; what comes later is below that."""
+    observer, call = SpanObserver(), brief()
+    tracer = trace.get_tracer("theirs")
+    with contextlib.ExitStack() as stack:
+        if inside:
+            stack.enter_context(tracer.start_as_current_span("app"))
+        observer.call_started(call)
+        observer.attempt_started(call, 1)
+        observer.attempt_ended(call, 1, BAD, 0.1)
+        observer.retry_scheduled(call, 2, 0.5, "503")
+        observer.attempt_started(call, 2)
+        observer.attempt_ended(call, 2, GOOD, 0.1)
+        observer.call_ended(call, "success", 2, 0.1)
+
+    first, second, told = exporter.get_finished_spans()[:3]
+    assert SpanKind.INTERNAL == told.kind
+    assert 1 == len({span.context.trace_id for span in exporter.get_finished_spans()})
+    assert second.parent is not None
+    assert told.context.span_id == second.parent.span_id
+    assert (told.start_time or 0) <= (first.start_time or 0)
+
+
+def test_an_unsampled_brief_call_has_no_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor has what happens to it: who samples was asked once."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider(sampler=ALWAYS_OFF))
+    observer, call = SpanObserver(), brief()
+    observer.call_started(call)
+    observer.attempt_started(call, 1)
+
+    observer.retry_scheduled(call, 2, 0.5, "503")
+    observer.attempt_started(call, 2)
+    observer.call_ended(call, "success", 2, 0.1)
+
+    assert {} == call.carrier
+    assert call.span is None
+
+
+def test_what_is_known_of_calls_is_bounded(exporter: InMemorySpanExporter) -> None:
+    """An app may call any number of URLs."""
+    trail = SpanObserver().trail(a_call(), print)
+
+    for number in range(1500):
+        trail.learn(number, ("GET", {}))
+
+    assert len(trail.known) <= 1024
+    assert () == exporter.get_finished_spans()
+
+
+def test_nobody_records_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that went away between two looks leaves a call without spans."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+
+    track = SpanObserver().trail(a_call(), print).open(("GET", {}))
+    track.close(200)
+    track.leave()
+    track.abandon()
+
+    assert track.sampled() is None

@@ -5,7 +5,9 @@
 
 Three runs a library: plain; with an agent that has one attempt, no timeouts and no
 breaker, which must make no difference; and with the defaults, whose differences
-are listed. Everything is kept under `build/upstream`.
+are listed. In the last one the suites' own server gets a thread a request, or a
+request that is retried would keep it from the tests that follow (`threaded.py`).
+Everything is kept under `build/upstream`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ TRANSPARENT = {
     },
 }
 """One attempt, and limits that nothing reaches."""
+
+DEFAULTS = {"PYTHONPATH": str(Path(__file__).parent)}
+"""No setting; what `threaded.py` needs to be found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +142,8 @@ def run(
 ) -> Results:
     """Run the tests, under the agent if there are settings for it."""
     command = [str(programs / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if settings == DEFAULTS:
+        command += ["-p", "threaded"]
     if settings is not None:
         command.insert(0, str(programs / "resilience-instrument"))
     with report.with_suffix(".log").open("w", encoding="utf-8") as log:
@@ -156,7 +163,7 @@ def compare(library: str, source: Path | None) -> bool:
     suite = SUITES[library]
     source = source or fetch(library, suite)
     programs = environment(library, suite, source)
-    runs = {"plain": None, "transparent": TRANSPARENT, "defaults": {}}
+    runs = {"plain": None, "transparent": TRANSPARENT, "defaults": DEFAULTS}
     results: dict[str, Results] = {}
     for name, settings in runs.items():
         results[name] = run(programs, source, BUILD / f"{library}-{name}.xml", settings)

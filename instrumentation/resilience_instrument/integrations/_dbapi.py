@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from resilience_instrument.call import AttributeValue
     from resilience_instrument.config.model import ServiceSettings, Timeouts
     from resilience_instrument.errors import ResilienceError
-    from resilience_instrument.events import SkipReason
+    from resilience_instrument.events import Facts, SkipReason
     from resilience_instrument.integrations._dblane import AnyLane, Lanes, Within
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Dialect, Statement
@@ -199,6 +199,7 @@ class Link:
             repeatable=False,
             unbounded=unbounded,
             deadline=deadline,
+            brief=True,
             attributes=lambda: self.attributes(summary),
         )
 
@@ -228,6 +229,10 @@ class Link:
         if self.port != self.driver.default_port:
             attributes["server.port"] = self.port
         return attributes
+
+    def facts(self, summary: str) -> Facts:
+        """Return what spans say of a statement, which `call` says otherwise."""
+        return self.endpoint(summary), self.attributes(summary)
 
     def refusal(self, error: ResilienceError) -> Exception:
         """Return an error of ours as one that is also the library's."""
@@ -691,7 +696,7 @@ def hasten(
     except Exception:  # noqa: S110 - the long way meets it again, and tells
         pass
     if generation == NO_WAY:
-        statement, first = link.driver.dialect.read(text), isinstance(lane, Lane)
+        statement, first = link.driver.dialect.read(text), lane.asks
         return send(link, attempt, statement, first=first, own=own)
     end = None if limit is None else started + limit
     made: Outcome | BaseException
@@ -713,6 +718,27 @@ def hasten(
     return resume(link, lane, begun, attempt, end)
 
 
+def go_on(
+    link: Link, lane: AnyLane, begun: Begun, attempt: Attempt, limit: float | None
+) -> Any:
+    """Go on with a statement that a room sent itself and that did not succeed.
+
+    Args:
+        link: Where it went.
+        lane: On which way.
+        begun: What was raised.
+        attempt: Knows how it went, and sends it again if that may be.
+        limit: The seconds that it had, None for no limit.
+    """
+    made = begun.made
+    if isinstance(made, Exception):
+        begun.made = Raised(made)
+    # The error's traceback holds this frame; the frame must not hold the error.
+    del made
+    end = None if limit is None else begun.started + limit
+    return resume(link, lane, begun, attempt, end)
+
+
 def resume(
     link: Link,
     lane: AnyLane,
@@ -729,6 +755,7 @@ def resume(
         attempt: Knows how it went, and sends it again if that may be.
         end: The monotonic time of its limit, None for no limit.
     """
+    lane = lane.withdraw(begun)
     if not isinstance(lane, Lane):
         tell(link, lane, begun, attempt)
         return deliver_as_made(begun)
@@ -744,8 +771,7 @@ def _in_full(  # noqa: PLR0913, PLR0917 - all that was at hand
     attempt: Attempt,
     end: float | None,
 ) -> _Statement:
-    """Take a call off the short way, to be told in full after all."""
-    lane.tally.withdraw()
+    """Return what tells a call in full that came off the short way."""
     short = lane.call
     call = link.call(short.endpoint, unbounded=short.unbounded, deadline=end)
     io = kind(link, call, attempt)
@@ -755,8 +781,8 @@ def _in_full(  # noqa: PLR0913, PLR0917 - all that was at hand
 
 def tell(link: Link, lane: Within, begun: Begun, attempt: Attempt) -> None:
     """Tell of a statement that nothing may refuse and that did not succeed."""
-    lane.tally.withdraw()
     call = link.plain(lane.call.endpoint, unbounded=lane.call.unbounded)
+    begun.hand_over(call)
     if not _started(link.runtime, call):
         return
     if isinstance(begun.made, Raised):
@@ -854,7 +880,7 @@ async def hasten_async(
     except Exception:  # noqa: S110 - the long way meets it again, and tells
         pass
     if generation == NO_WAY:
-        statement, first = link.driver.dialect.read(text), isinstance(lane, Lane)
+        statement, first = link.driver.dialect.read(text), lane.asks
         return await send_async(link, attempt, statement, first=first, own=own)
     end = None if limit is None else started + limit
     made: Outcome | BaseException
@@ -872,6 +898,7 @@ async def hasten_async(
         return result
     begun = Begun(generation, started, made)
     del made
+    lane = lane.withdraw(begun)
     if not isinstance(lane, Lane):
         tell(link, lane, begun, attempt)
         return deliver_as_made(begun)

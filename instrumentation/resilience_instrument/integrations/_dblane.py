@@ -11,13 +11,15 @@ from sys import modules
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 from resilience_instrument.fastpath import Lane
-from resilience_instrument.integrations._room import is_watched, remember
+from resilience_instrument.integrations._room import remember
 from resilience_instrument.integrations._sql import ENDING, READ, REPEATABLE
+from resilience_instrument.integrations._traced import Traced, traced
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
-    from resilience_instrument.events import Tally
+    from resilience_instrument.events import Tally, Track, Trail
+    from resilience_instrument.fastpath import Begun
     from resilience_instrument.integrations._dbapi import Link
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Statement
@@ -39,23 +41,38 @@ class Within:
         tally: Counts them.
     """
 
-    __slots__ = ("call", "tally")
+    __slots__ = ("call", "tally", "trail")
+
+    asks = False
 
     def __init__(self, call: Call, tally: Tally) -> None:
         self.call = call
         self.tally = tally
+        self.trail: Trail | None = None
 
     def enter(self, now: float) -> int:  # noqa: ARG002 - the shape of a lane
         """Begin a statement; there is nobody to ask."""
         self.tally.begin()
         return 0
 
-    def succeed(self, generation: int, begun: float, now: float) -> None:  # noqa: ARG002 - likewise
+    def succeed(
+        self,
+        generation: int,  # noqa: ARG002 - likewise
+        begun: float,
+        now: float,
+        status: int | None = None,  # noqa: ARG002 - likewise
+        track: Track | None = None,  # noqa: ARG002 - likewise
+    ) -> None:
         """End a statement that succeeded."""
         self.tally.succeed(now - begun)
 
+    def withdraw(self, begun: Begun) -> Within:  # noqa: ARG002 - likewise
+        """Take a statement off the short way."""
+        self.tally.withdraw()
+        return self
 
-AnyLane: TypeAlias = Lane | Within
+
+AnyLane: TypeAlias = Lane | Within | Traced
 
 
 @final
@@ -180,22 +197,35 @@ def find(link: Link, text: Any, *, first: bool, own: bool) -> AnyLane | None:
         # A text of 10 MB must not even be hashed.
         or len(text) > READ
         or CURRENT.get() is not None
-        or ("opentelemetry.context" in modules and is_watched())
     ):
         return None
     lanes = link.lanes.get(link)
     if lanes is None:
         return None
     unbounded = not own
+    lane: AnyLane | None
     if first:
         lane = lanes.firsts[unbounded].get(text)
-        return lane or lanes.first(text, unbounded=unbounded)
-    within = lanes.others[unbounded].get(text)
-    return within or lanes.other(text, unbounded=unbounded)
+        lane = lane or lanes.first(text, unbounded=unbounded)
+    else:
+        lane = lanes.others[unbounded].get(text)
+        lane = lane or lanes.other(text, unbounded=unbounded)
+    if "opentelemetry.context" in modules:
+        return recorded(link, lane, link.driver.dialect.read(text).summary)
+    return lane
 
 
-def ending(link: Link, statement: Statement, *, own: bool) -> Within | None:
+def ending(link: Link, statement: Statement, *, own: bool) -> AnyLane | None:
     """Return the lane of what ends a transaction, None for others, and likewise."""
-    if statement.verb not in ENDING or CURRENT.get() is not None or is_watched():
+    if statement.verb not in ENDING or CURRENT.get() is not None:
         return None
-    return named(link, statement.summary, unbounded=not own)
+    lane = named(link, statement.summary, unbounded=not own)
+    return recorded(link, lane, statement.summary)
+
+
+def recorded(link: Link, lane: AnyLane | None, summary: str) -> AnyLane | None:
+    """Return what stands for a lane during one statement, as `traced` does."""
+    if lane is None or "opentelemetry.context" not in modules:
+        return lane
+    found: AnyLane | None = traced(link.runtime.observer, lane, link.facts, (summary,))
+    return found

@@ -226,13 +226,20 @@ class Carried:
         self, headers: MutableMapping[str, str], carrier: Mapping[str, str]
     ) -> None:
         self._headers = headers
-        self._before = {name: headers.get(name) for name in carrier}
-        headers.update(carrier)
+        self._before: dict[str, str | None] = {}
+        # One by one: mappings that are no dictionaries take long to update.
+        for name, value in carrier.items():
+            self._before[name] = headers.get(name)
+            headers[name] = value
 
     def restore(self) -> None:
         """Leave the headers as the app made them."""
         for name, value in self._before.items():
-            if value is None:
-                self._headers.pop(name, None)
-            else:
+            if value is not None:
                 self._headers[name] = value
+                continue
+            # `pop` would look for it first; as a rule it is there.
+            try:  # noqa: SIM105 - a context manager costs more than all of this
+                del self._headers[name]
+            except KeyError:
+                pass

@@ -12,8 +12,9 @@ import datetime as dt
 import functools
 import importlib
 import types
+from abc import abstractmethod
 from sys import modules
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from resilience_instrument.config.match import Destination
 from resilience_instrument.config.model import Timeouts
@@ -34,11 +35,17 @@ from resilience_instrument.integrations._room import (
     deliver_as_made,
     described,
     govern,
-    is_watched,
+    resume,
     resume_sync,
 )
-from resilience_instrument.integrations._sending import Sending, Site, tell_sync
+from resilience_instrument.integrations._sending import (
+    Sending,
+    Site,
+    facts,
+    tell_sync,
+)
 from resilience_instrument.integrations._stand_in import Keeper, StandIns
+from resilience_instrument.integrations._traced import traced
 from resilience_instrument.integrations._url import service_name
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -46,10 +53,10 @@ from resilience_instrument.policies.timeout import limits
 from resilience_instrument.verdict import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from resilience_instrument.fastpath import Lane
-    from resilience_instrument.integrations._patch import AnyTarget, Wrapper
+    from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sending import OwnErrors
     from resilience_instrument.outcome import Outcome
@@ -61,6 +68,7 @@ _CHOSEN: Final = "_resilience_chosen"
 """Says on requests and clients whether the app chose their timeouts."""
 _PLANS: Final = 64
 _READ: Final = (True, True)
+_NO_END: Any = contextlib.nullcontext()
 _OVER: Final = "the time for the whole call is over"
 
 
@@ -83,6 +91,9 @@ class Kit:
         self.pool: Any = None
         """The class of a pool without a proxy, once there was a call through one."""
         self.pool_handle: Any = None
+        self.async_pool: Any = None
+        """The same for what is awaited."""
+        self.async_pool_handle: Any = None
         self.own_errors = own_errors
         self.proxied_errors = proxied_errors
         self.never_sent: tuple[Any, ...] = (
@@ -123,10 +134,10 @@ def targets(kit: Kit, runtime: Runtime) -> list[AnyTarget]:
             "handle_request",
             functools.partial(_sender, kit, site),
         ),
-        Target(
+        Replacement(
             module.AsyncHTTPTransport,
             "handle_async_request",
-            _async_attempts(kit, site),
+            functools.partial(_async_sender, kit, site),
         ),
         Replacement(client, "send", functools.partial(_frame, given)),
         Replacement(async_client, "send", functools.partial(_async_frame, given)),
@@ -338,7 +349,6 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
                 and CURRENT.get() is None
                 and type(self._pool) is kit.pool  # else it goes through a proxy
                 and kit.pool.handle_request is kit.pool_handle
-                and ("opentelemetry.context" not in modules or not is_watched())
                 and (request.method == "GET" or not is_upload(request.headers))
             ):
                 before = request.extensions
@@ -357,6 +367,9 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
                 if lane is None:
                     lane = _lane(site, key, request, unbounded=unbounded)
                 span, phases = lane.plans[given]
+                if "opentelemetry.context" in modules:
+                    what = (url, request.method)
+                    lane = traced(runtime.observer, lane, facts, what, request.headers)
                 started = monotonic()
                 generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
@@ -386,7 +399,7 @@ def _sender(kit: Kit, site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 
         if made is None:
             if status in FINE:
                 try:
-                    lane.succeed(generation, started, now)
+                    lane.succeed(generation, started, now, status)
                 except Exception as fault:
                     runtime.fault("engine", fault)
                 return response
@@ -421,14 +434,14 @@ def _told(kit: Kit, site: Site, original: Any, transport: Any, request: Any) -> 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     kit: Kit,
     site: Site,
-    lane: Lane,
+    lane: Any,
     original: Any,
     transport: Any,
     request: Any,
     begun: Begun,
 ) -> Any:
     """Go on the long way with a request that was sent."""
-    lane.tally.withdraw()
+    lane = lane.withdraw(begun)
     wrapped = types.MethodType(original, transport)
     sending = described(site.runtime, _governed, kit, site, wrapped, transport, request)
     if sending is None:
@@ -437,27 +450,162 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     return resume_sync(site.runtime, lane, sending.call, sending, begun)
 
 
-def _async_attempts(kit: Kit, site: Site) -> Wrapper:
+class _Begun(NamedTuple):
+    """A call on the short way that is awaited."""
+
+    lane: Any
+    generation: int
+    started: float
+    span: float | None
+    """Seconds that all of it may take."""
+    phases: Mapping[str, float | None] | None
+    """The timeouts to hand on, None for those that the request has."""
+
+
+def _async_sender(kit: Kit, site: Site, original: Any) -> Any:
     runtime = site.runtime
 
-    async def handle_async_request(
-        wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        sending = described(
-            runtime,
-            _async_governed,
-            kit,
-            site,
-            wrapped,
-            instance,
-            *args,
-            *kwargs.values(),
-        )
-        if sending is None:
-            return await wrapped(*args, **kwargs)
-        return deliver(await govern(runtime, sending.call, sending.policies, sending))
+    @functools.wraps(original)
+    async def handle_async_request(self: Any, request: Any) -> Any:
+        entered = None
+        with contextlib.suppress(Exception):  # the long way meets it again, and tells
+            entered = _enter(kit, site, self, request)
+        if entered is None:
+            return await _told_async(kit, site, original, self, request)
+        lane, generation, started, span, phases = entered
+        before = request.extensions
+        if phases is not None:
+            request.extensions = {**before, "timeout": dict(phases)}
+        made: Outcome | BaseException
+        try:
+            made = await _received(kit, original, self, request, span)
+        except BaseException as error:
+            made = Raised(error) if isinstance(error, Exception) else error
+        request.extensions = before
+        if isinstance(made, Returned):
+            response: Any = made.value
+            now, status = runtime.clock.monotonic(), response.status_code
+            if status in FINE:
+                try:
+                    lane.succeed(generation, started, now, status)
+                except Exception as fault:
+                    runtime.fault("engine", fault)
+                return response
+            frame: Any = FRAME.get()
+            frame.response, frame.elapsed = response, now - started
+        begun = Begun(generation, started, made)
+        # The error's traceback holds this frame; the frame must not hold the error.
+        del made
+        return await _resumed_async(kit, site, lane, original, self, request, begun)
 
     return handle_async_request
+
+
+async def _received(
+    kit: Kit, original: Any, transport: Any, request: Any, span: float | None
+) -> Outcome:
+    """Send a request and read the answer, all within `span` seconds."""
+    in_memory = kit.module.ByteStream
+    with _until(span):
+        response = await original(transport, request)
+        stream = response.stream
+        if type(stream) is not in_memory and not _is_handed_on(response):
+            pieces = await _read_async(stream, _nothing)
+            response.stream = in_memory(b"".join(pieces))
+        return Returned(response)
+    # It was the end of the call that came first.
+    return Raised(kit.module.ReadTimeout(_OVER, request=request))
+
+
+def _enter(kit: Kit, site: Site, transport: Any, request: Any) -> _Begun | None:
+    """Let a call begin on the short way, None if it has to go the long one."""
+    frame, pool = FRAME.get(), transport._pool  # noqa: SLF001 - as httpx has it
+    if (
+        frame is None
+        or frame.deadline is not None
+        or frame.stream
+        or CURRENT.get() is not None
+        or type(pool) is not kit.async_pool  # else it goes through a proxy
+        or kit.async_pool.handle_async_request is not kit.async_pool_handle
+        # There a read timeout of ours is no matter of the connection.
+        or (getattr(pool, "_http2", False) and not frame.explicit)
+        or site.runtime.registry.is_upload(request.headers)
+    ):
+        return None
+    given, unbounded = None, True
+    if frame.explicit:
+        timeouts = request.extensions["timeout"]
+        given, unbounded = tuple(timeouts.items()), timeouts.get("read") is None
+    url = request.url._uri_reference  # noqa: SLF001 - anything public is made anew
+    key = (url.host, url.path, url.port, url.scheme)
+    kind = (unbounded, _http.is_repeatable(request.method, request.headers))
+    lane = site.lanes(kind).get(key)
+    if lane is None:
+        lane = _lane(site, key, request, unbounded=unbounded)
+    span, phases = lane.plans[given]
+    if "opentelemetry.context" in modules:
+        what = (url, request.method)
+        lane = traced(site.runtime.observer, lane, facts, what, request.headers)
+    started = site.runtime.clock.monotonic()
+    generation = lane.enter(started)
+    if generation == NO_WAY:
+        return None
+    if span is not None:
+        frame.deadline = started + span
+    return _Begun(lane, generation, started, span, phases)
+
+
+def _until(span: float | None) -> AbstractContextManager[object, bool]:
+    """Return what ends whatever is awaited in it after `span` seconds."""
+    if span is None:
+        return _NO_END  # type: ignore[no-any-return]
+    import anyio  # noqa: PLC0415 - loaded with the first call, not with httpx
+
+    end: AbstractContextManager[object, bool] = anyio.move_on_after(span)
+    return end
+
+
+async def _told_async(
+    kit: Kit, site: Site, original: Any, transport: Any, request: Any
+) -> Any:
+    """Send a request the long way: the engine tells all of it."""
+    wrapped, runtime = types.MethodType(original, transport), site.runtime
+    sending = described(
+        runtime, _async_governed, kit, site, wrapped, transport, request
+    )
+    if sending is None:
+        return await wrapped(request)
+    outcome = await govern(runtime, sending.call, sending.policies, sending)
+    if not isinstance(outcome, Raised):
+        try:
+            sending.plan()
+        except Exception as fault:
+            runtime.fault("describe", fault)
+    try:
+        return deliver(outcome)
+    finally:
+        del outcome
+
+
+async def _resumed_async(  # noqa: PLR0913, PLR0917 - all that was at hand
+    kit: Kit,
+    site: Site,
+    lane: Any,
+    original: Any,
+    transport: Any,
+    request: Any,
+    begun: Begun,
+) -> Any:
+    """Go on the long way with a request that was sent."""
+    lane = lane.withdraw(begun)
+    wrapped = types.MethodType(original, transport)
+    sending = described(
+        site.runtime, _async_governed, kit, site, wrapped, transport, request
+    )
+    if sending is None:
+        return deliver_as_made(begun)
+    sending.take_over(begun)
+    return deliver(await resume(site.runtime, lane, sending.call, sending, begun))
 
 
 def _governed(
@@ -525,8 +673,7 @@ class _Sending(Sending, StandIns):
         lane = self._site.remember(self)
         if lane is None or len(lane.plans) >= _PLANS:
             return
-        kit, kind = self._kit, type(self._pool)
-        kit.pool, kit.pool_handle = kind, getattr(kind, "handle_request", None)
+        self._note_pool(type(self._pool))
         phases = self._request.extensions.get("timeout", {})
         span = _http.call_end(self._given, self.policies.settings.timeout, 0.0)
         if span is not None and span < MIN_USEFUL:
@@ -540,6 +687,10 @@ class _Sending(Sending, StandIns):
         }
         given = tuple(phases.items()) if self._explicit else None
         lane.note(given, (span, None if ours == phases else ours))
+
+    @abstractmethod
+    def _note_pool(self, kind: Any) -> None:
+        """Remember the class of a pool without a proxy."""
 
     def take_over(self, begun: Begun) -> None:
         """Stand where the attempt has been made already."""
@@ -642,6 +793,10 @@ class _SyncSending(_Sending):
 
     __slots__ = ()
 
+    def _note_pool(self, kind: Any) -> None:
+        kit = self._kit
+        kit.pool, kit.pool_handle = kind, getattr(kind, "handle_request", None)
+
     async def attempt(self, number: int, deadline: float | None) -> Outcome:  # noqa: ARG002 - the body stands where it stood
         """Send the request once and, unless the app streams, read the answer."""
         carried, before = self._begin(deadline)
@@ -692,6 +847,10 @@ class _AsyncSending(_Sending, Racing):
     """The same for an async transport, on asyncio and on trio."""
 
     __slots__ = ()
+
+    def _note_pool(self, kind: Any) -> None:
+        handle = getattr(kind, "handle_async_request", None)
+        self._kit.async_pool, self._kit.async_pool_handle = kind, handle
 
     def _same_request(self) -> object:
         return self._request_like(self._url, self._request.headers.copy())

@@ -105,6 +105,7 @@ async def resume(
     runtime: Runtime, lane: Lane, call: Call, io: GovernedIo, begun: Begun
 ) -> Outcome:
     """Let the engine go on with a call that began on the short way."""
+    begun.hand_over(call)
     try:
         return await engine.resume(
             call,
@@ -131,6 +132,8 @@ def resume_sync(
 
 def deliver_as_made(begun: Begun) -> object:
     """Return or raise what the attempt came to, though nothing can be told of it."""
+    if begun.track is not None:
+        begun.track.abandon()
     made = begun.take()
     if made is None:
         message = "an attempt ended without an outcome"
@@ -156,6 +159,7 @@ def remember(runtime: Runtime, call: Call, policies: ServicePolicies) -> Lane | 
         repeatable=call.repeatable,
         unbounded=call.unbounded,
         measured=call.measured,
+        brief=call.brief,
     )
     tally = make(kind)
     if tally is None:

@@ -14,7 +14,12 @@ from resilience_instrument import errors
 from resilience_instrument.call import Call
 from resilience_instrument.integrations import _http, _retriers
 from resilience_instrument.integrations._frame import FRAME, settle
-from resilience_instrument.integrations._room import GovernedIo, govern_sync, remember
+from resilience_instrument.integrations._room import (
+    GovernedIo,
+    govern_sync,
+    remember,
+    suppressed,
+)
 from resilience_instrument.integrations._url import (
     Addresses,
     path_start,
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from resilience_instrument.config.match import Destination
     from resilience_instrument.config.model import Timeouts
     from resilience_instrument.errors import ResilienceError
+    from resilience_instrument.events import Facts
     from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -106,6 +112,9 @@ class Site:
 
     def known(self, key: Any, service: str, to: Destination, kind: Kind) -> Lane | None:
         """Return the lane of an endpoint that was called, and find it by `key` soon."""
+        if suppressed():
+            # Nothing is to be known of whom it goes to.
+            return None
         registry = self.runtime.registry
         policies = registry.policies(service, to=to, library=self.library)
         templates = policies.settings.endpoints
@@ -362,6 +371,11 @@ class Sending(ABC):
     def _shown(self) -> object:
         """Return the request as an error may carry it."""
         return self._request
+
+
+def facts(url: object, method: str) -> Facts:
+    """Return what spans say of a request, which `Call` says on the long way."""
+    return _http.method_label(method), _attributes(url, method)
 
 
 def _attributes(url: object, method: str) -> dict[str, AttributeValue]:

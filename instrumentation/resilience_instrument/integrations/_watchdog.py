@@ -11,7 +11,7 @@ import _socket
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from resilience_instrument import native
 from resilience_instrument.clock import SystemClock
@@ -40,6 +40,10 @@ class Watched(Protocol):
         ...
 
 
+Timed: TypeAlias = tuple[float, "Callable[[Any], Watched]", Any]
+"""The monotonic time, and what makes a slot when it is over, given the last."""
+
+
 @final
 class Slot:
     """Something that must be over at a certain time, and what to do then.
@@ -66,7 +70,7 @@ class Watchdog:
         fault: Takes what a strike raised.
     """
 
-    __slots__ = ("_clock", "_fault", "_lock", "armed", "running")
+    __slots__ = ("_clock", "_fault", "_lock", "_struck", "armed", "running", "timed")
 
     def __init__(self, fault: Callable[[str, Exception], None]) -> None:
         self._fault = fault
@@ -78,6 +82,12 @@ class Watchdog:
         self._lock = threading.Lock()
         self.armed: dict[int, Watched] = {}
         """What is watched, by its identity."""
+        self.timed: dict[int, Timed] = {}
+        """What is watched of which only the end is known yet, likewise.
+
+        Whoever puts it here takes it out again, and asks `struck` if it is not there.
+        """
+        self._struck: dict[int, Watched] = {}
         self.running = False
         """Whether the thread is there."""
 
@@ -99,6 +109,16 @@ class Watchdog:
                 self.armed.pop(id(slot), None)
         return slot.strikes > 0
 
+    def struck(self, key: int) -> Watched | None:
+        """Return the slot of what is no more in `timed`, None if there is none.
+
+        When this returns no strike is under way.
+        """
+        with self._lock:
+            slot = self._struck.pop(key, None)
+            self.armed.pop(id(slot), None)
+        return slot
+
     def start(self) -> None:
         """Start the thread, unless it is there."""
         with self._lock:
@@ -111,11 +131,11 @@ class Watchdog:
         looks = 0
         # After a fork the lock is another one, and this thread is not there.
         while looks < IDLE:
-            looks = 0 if self.armed else looks + 1
+            looks = 0 if self.armed or self.timed else looks + 1
             native.sleep(self._look_safely(lock))
         with lock:
             self.running = False
-        if self.armed:
+        if self.armed or self.timed:
             self.start()
 
     def _look_safely(self, lock: threading.Lock) -> float:
@@ -139,10 +159,18 @@ class Watchdog:
             with lock:
                 # Popping decides: either the call is over or it is struck.
                 if self.armed.pop(key, None) is not None:
-                    self._strike(key, slot, now)
+                    self._strike(slot, now)
+        for key, timed in self.timed.copy().items():
+            if timed[0] > now:
+                nearest = min(nearest, timed[0])
+                continue
+            with lock:
+                if self.timed.pop(key, None) is not None:
+                    slot = self._struck[key] = timed[1](timed[2])
+                    self._strike(slot, now)
         return nearest - now
 
-    def _strike(self, key: int, slot: Watched, now: float) -> None:
+    def _strike(self, slot: Watched, now: float) -> None:
         slot.strikes += 1
         try:
             again = slot.strike(slot.strikes)
@@ -151,7 +179,7 @@ class Watchdog:
             return
         if again is not None:
             slot.end = now + again
-            self.armed[key] = slot
+            self.armed[id(slot)] = slot
 
 
 def cut(descriptor: int) -> None:

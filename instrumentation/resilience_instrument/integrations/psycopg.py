@@ -13,15 +13,19 @@ import functools
 import math
 import types
 from contextvars import ContextVar
+from sys import modules
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, final
 
 import psycopg
 from psycopg import capabilities, conninfo, errors
 
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _dbapi, _dblane, _postgresql
-from resilience_instrument.integrations._patch import Replacement, Target
+from resilience_instrument.integrations._patch import Replacement, Target, parameters
 from resilience_instrument.integrations._room import suppressed
-from resilience_instrument.integrations._sql import REPEATABLE
+from resilience_instrument.integrations._sql import READ, REPEATABLE
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,7 +39,11 @@ if TYPE_CHECKING:
 GRACE: Final = 0.9
 """Seconds for the server to take a cancel, and as many for the answer to come."""
 
-_IDLE: Final = psycopg.pq.TransactionStatus.IDLE
+# A plain number is compared faster than one that is also a name.
+_IDLE: Final = int(psycopg.pq.TransactionStatus.IDLE)
+
+_OVER: Final = -1.0
+"""Stands for the seconds of a statement whose time was over."""
 
 
 @final
@@ -102,12 +110,16 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
     ):
         rollback = connection.rollback
         send = _sending(rollback, is_async=is_async)
+        waiting: Any = _waiting_async if is_async else _waiting
+        executing = _executing(rollback, is_async=is_async)
+        if not is_async and _is_brief(connection.wait):
+            waiting, executing = _waiting_briefly, _executing_briefly(rollback)
         found += [
             Target(connection, "connect", _connecting(links, is_async=is_async)),
-            Replacement(connection, "wait", _waiting_async if is_async else _waiting),
+            Replacement(connection, "wait", waiting),
             Target(connection, "commit", _ending("COMMIT", is_async=is_async)),
             Target(connection, "rollback", _ending("ROLLBACK", is_async=is_async)),
-            Replacement(cursor, "execute", _executing(rollback, is_async=is_async)),
+            Replacement(cursor, "execute", executing),
             Target(cursor, "executemany", send("BATCH ", whole=False)),
             Target(server_cursor, "execute", send("", whole=False)),
         ]
@@ -172,9 +184,8 @@ class _Connecting(_dbapi.Sending):
 
     def _equip(self, connection: Any) -> Any:
         connection._resilience = self.link  # noqa: SLF001 - ours
-        connection._resilience_own = _postgresql.limits_statements(  # noqa: SLF001
-            self._given
-        )
+        connection._resilience_turns = {}  # noqa: SLF001
+        _bind(connection, own=_postgresql.limits_statements(self._given))
         return connection
 
     def __call__(self, deadline: float | None) -> Any:
@@ -224,6 +235,17 @@ class _AsyncConnecting(_Connecting):
             raise
 
 
+def _bind(connection: Any, *, own: bool) -> None:
+    """Note whether the app limits statements itself, for both ways.
+
+    The last of the terms says which threads have sent a statement on the short way, and
+    the seconds that it may take, `_OVER` when they are over.
+    """
+    link, turns = connection._resilience, connection._resilience_turns  # noqa: SLF001 - ours
+    connection._resilience_own = own  # noqa: SLF001
+    connection._resilience_terms = link, not own, turns  # noqa: SLF001
+
+
 _NOT_FOR_LIBPQ: Final = frozenset(
     {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
 )
@@ -256,7 +278,7 @@ def _sending(rollback: Any, *, is_async: bool) -> Callable[..., Wrapper]:
                 text = _text(query, connection)
                 statement = _named(DRIVER.dialect.read(text), prefix)
                 if statement.sets_limit:
-                    connection._resilience_own = True  # noqa: SLF001 - ours
+                    _bind(connection, own=True)
                 repeated = text if whole and _is_plain(connection, statement) else None
                 attempt = kind(wrapped, args, kwargs, repeated)
                 attempt.connection, attempt.rollback = connection, rollback
@@ -306,6 +328,74 @@ def _executing(rollback: Any, *, is_async: bool) -> Callable[[Any], Any]:
             return await execute(self, query, *args, **kw)
 
         return execute_async
+
+    return make
+
+
+def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+    """Return what makes the new `execute` where the driver's own `wait` has a limit."""
+    in_full = _executing(rollback, is_async=False)
+
+    def make(original: Any) -> Any:  # noqa: C901 - see below
+        told = in_full(original)
+
+        @functools.wraps(original)
+        def execute(  # noqa: C901 - see below
+            self: Any, query: Any, params: Any = None, **kwargs: Any
+        ) -> Any:
+            # One function on purpose: another for a part of it costs a tenth of it.
+            generation, limit = NO_WAY, None
+            try:
+                connection = self._conn
+                link, unbounded, turns = connection._resilience_terms  # noqa: SLF001 - ours
+                if (
+                    type(query) is str
+                    # A text of 10 MB must not even be hashed.
+                    and len(query) <= READ
+                    and not (kwargs or turns)
+                    and _WATCH.get() is None
+                    and CURRENT.get() is None
+                    and "opentelemetry.context" not in modules
+                ):
+                    lanes = link.lanes[link]
+                    first = connection.pgconn.transaction_status == _IDLE
+                    kinds = lanes.firsts if first else lanes.others
+                    lane = kinds[unbounded].get(query)
+                    if lane is not None:
+                        started = link.monotonic()
+                        generation = lane.enter(started)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if generation == NO_WAY:
+                return told(self, query, params, **kwargs)
+            try:
+                if unbounded:
+                    limit = link.limit
+                if limit is None:
+                    result = original(self, query, params)
+                else:
+                    thread = get_ident()
+                    turns[thread] = limit
+                    result = original(self, query, params)
+                    del turns[thread]
+            except BaseException as error:
+                begun = Begun(generation, started, error)
+            else:
+                try:
+                    lane.succeed(generation, started, link.monotonic())
+                except Exception as fault:
+                    link.runtime.fault("engine", fault)
+                return result
+            attempt = _Statement(original, (self, query, params), {}, query)
+            attempt.connection, attempt.rollback = connection, rollback
+            # In a pipeline an error belongs to whatever was sent before.
+            if connection._pipeline is not None:  # noqa: SLF001 - it has no other name
+                attempt.whole = None
+            if limit is not None:
+                attempt.late = turns.pop(thread, limit) == _OVER
+            return _dbapi.go_on(link, lane, begun, attempt, limit)
+
+        return execute
 
     return make
 
@@ -432,6 +522,43 @@ def _waiting(original: Any) -> Any:
             except _LateError:
                 pass
         self.close()
+        raise _lost()
+
+    return wait
+
+
+def _is_brief(wait: Any) -> bool:
+    """Tell whether the driver's `wait` keeps a limit itself, as from 3.3 on."""
+    return hasattr(errors, "_WaitTimeout") and (
+        parameters(wait) == ("self", "gen", "interval", "timeout")
+    )
+
+
+def _waiting_briefly(original: Any) -> Any:
+    """Return the new `wait` where the driver's own keeps limits."""
+    in_full = _waiting(original)
+    pause = original.__defaults__[0]
+    over: Any = errors._WaitTimeout  # type: ignore[attr-defined, unused-ignore]  # noqa: SLF001 - it has no other name
+
+    @functools.wraps(original)
+    def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
+        try:
+            turns = self._resilience_turns
+            limit = turns.get(get_ident()) if turns else None
+        except AttributeError:
+            limit = None
+        if limit is None:
+            return in_full(self, gen, interval, timeout)
+        try:
+            return original(self, gen, interval, limit)
+        except over:
+            turns[get_ident()] = _OVER
+        with contextlib.suppress(psycopg.Error):
+            self.cancel_safe(timeout=GRACE)
+        try:
+            return original(self, gen, interval, GRACE)
+        except over:
+            self.close()
         raise _lost()
 
     return wait

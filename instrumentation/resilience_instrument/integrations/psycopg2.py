@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
 import psycopg2
@@ -18,11 +19,13 @@ import psycopg2.extensions as ext
 from psycopg2 import _psycopg
 
 from resilience_instrument import native
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _dbapi, _dblane, _postgresql, _twin
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
-from resilience_instrument.integrations._sql import REPEATABLE
+from resilience_instrument.integrations._sql import READ, REPEATABLE
 from resilience_instrument.integrations._watchdog import Watchdog, cut
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,9 +173,8 @@ class _Connecting(_dbapi.Sending):
         if isinstance(connection, _Connection):
             connection._resilience = self.link  # noqa: SLF001 - ours
             connection._resilience_watchdog = self._watchdog  # noqa: SLF001
-            connection._resilience_own = _postgresql.limits_statements(  # noqa: SLF001
-                self._given
-            )
+            own = _postgresql.limits_statements(self._given)
+            connection._resilience_bound(own=own)  # noqa: SLF001
         return connection
 
 
@@ -200,18 +202,27 @@ class _Connection(ext.connection):  # type: ignore[misc]
     _resilience: Link | None = None
     _resilience_watchdog: Any = None
     _resilience_own = False
+    _resilience_terms: tuple[Link | None, bool, Any] = (None, True, None)
 
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+    def _resilience_bound(self, *, own: bool) -> None:
+        """Note whether the app limits statements itself, for both ways."""
+        self._resilience_own = own
+        self._resilience_terms = self._resilience, not own, self._resilience_watchdog
+
+    def cursor(
+        self,
+        name: Any = None,
+        cursor_factory: Any = None,
+        withhold: Any = False,  # noqa: FBT002 - its parameters, in its order
+        scrollable: Any = None,
+    ) -> Any:
         """Make a cursor of the class that was asked for, governed."""
-        if self._resilience is None:
-            return super().cursor(*args, **kwargs)
-        if not args and not kwargs and self.cursor_factory is None:
-            return _make_cursor(self, cursor_factory=_PLAIN)
-        given = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
-        factory = _governed(given or self.cursor_factory or ext.cursor, _Cursor)
-        if len(args) > 1:
-            return super().cursor(args[0], factory, *args[2:], **kwargs)
-        return super().cursor(*args, **{**kwargs, "cursor_factory": factory})
+        given = cursor_factory or self.cursor_factory
+        factory = _PLAIN if given is None else _governed(given, _Cursor)
+        if name is None:
+            # By position, which costs half of what names do.
+            return _make_cursor(self, None, factory, withhold, scrollable)
+        return _make_cursor(self, name, factory, withhold, scrollable)
 
     def commit(self) -> None:
         """End the transaction, within the limit for a statement."""
@@ -234,24 +245,56 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
     # As the C type: a cursor has no attributes of the app's own.
     __slots__ = ()
 
-    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - its name
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002, C901 - its name; see below
         """Send one statement."""
-        lane = None
+        # One function on purpose: another one for a part of it costs a tenth of it.
+        generation, timed = NO_WAY, None
         try:
             connection: Any = self.connection
-            link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
-            first = connection.get_transaction_status() == _IDLE
-            lane = _dblane.find(link, query, first=first, own=own)
+            link, unbounded, watchdog = connection._resilience_terms  # noqa: SLF001 - ours
+            if (
+                type(query) is str
+                # A text of 10 MB must not even be hashed.
+                and len(query) <= READ
+                and CURRENT.get() is None
+                and "opentelemetry.context" not in modules
+            ):
+                lanes = link.lanes[link]
+                kinds = lanes.firsts if _status(connection) == _IDLE else lanes.others
+                lane: Any = kinds[unbounded].get(query)
+                if lane is not None:
+                    limit = link.limit if unbounded else None
+                    started = link.monotonic()
+                    generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
             pass
-        if lane is not None:
-            whole = None if self.name else query
-            sending = _Sending(connection, _execute, (self, query, vars), whole)
-            return _dbapi.hasten(link, lane, sending, query, own=own)
-        statement = _read(self, query)
-        perform = super().execute
+        if generation == NO_WAY:
+            return _execute_in_full(self, query, vars)
+        try:
+            if limit is None:
+                result = _execute(self, query, vars)
+            else:
+                armed, timed = watchdog.timed, (started + limit, _Struck, connection)
+                key = id(timed)
+                armed[key] = timed
+                if not watchdog.running:
+                    watchdog.start()
+                result = _execute(self, query, vars)
+                if armed.pop(key, None) is None:
+                    _settle(watchdog, key)
+        except BaseException as error:
+            begun = Begun(generation, started, error)
+        else:
+            try:
+                lane.succeed(generation, started, link.monotonic())
+            except Exception as fault:
+                link.runtime.fault("engine", fault)
+            return result
         whole = None if self.name else query
-        return _run(self.connection, statement, perform, (query, vars), whole)
+        sending = _Sending(connection, _execute, (self, query, vars), whole)
+        if timed is not None and armed.pop(key, None) is None:
+            sending.late = _settle(watchdog, key)
+        return _dbapi.go_on(link, lane, begun, sending, limit)
 
     def executemany(self, query: Any, vars_list: Any) -> Any:
         """Send one statement for each set of parameters."""
@@ -285,6 +328,34 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 _PLAIN: Final = _governed(ext.cursor, _Cursor)
 _make_cursor: Final = ext.connection.cursor
 _execute: Final = ext.cursor.execute
+_status: Final = ext.connection.get_transaction_status
+
+
+def _execute_in_full(cursor: Any, query: Any, parameters: Any) -> Any:
+    """Send a statement of which there may be something to tell."""
+    lane = None
+    whole = None if cursor.name else query
+    connection: Any = cursor.connection
+    try:
+        link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
+        first = connection.get_transaction_status() == _IDLE
+        lane = _dblane.find(link, query, first=first, own=own)
+    except Exception:  # noqa: S110 - the long way meets it again, and tells
+        pass
+    args = (cursor, query, parameters)
+    if lane is not None:
+        sending = _Sending(connection, _execute, args, whole)
+        return _dbapi.hasten(link, lane, sending, query, own=own)
+    return _run(connection, _read(cursor, query), _execute, args, whole)
+
+
+def _settle(watchdog: Watchdog, key: int) -> bool:
+    """Wait until a strike at a statement is over; tell whether there was one."""
+    slot: Any = watchdog.struck(key)
+    if slot is None:
+        return False
+    slot.settle()
+    return True
 
 
 def _read(cursor: Any, query: Any) -> Statement | None:
@@ -326,7 +397,7 @@ def _run(
         return perform(*args)
     try:
         if statement.sets_limit:
-            connection._resilience_own = True  # noqa: SLF001 - ours
+            connection._resilience_bound(own=True)  # noqa: SLF001 - ours
         own = connection._resilience_own  # noqa: SLF001
         first = connection.get_transaction_status() == _IDLE
         whole = whole if statement.verb in REPEATABLE else None
@@ -341,10 +412,42 @@ def _run(
 
 
 @final
-class _Sending(_dbapi.Watching):
-    """A statement on its way: ends it when its time is over."""
+class _Struck:
+    """A statement whose time is over: asks the server to cancel, then cuts.
 
-    __slots__ = ("_cancel",)
+    Args:
+        connection: Over which it was sent.
+    """
+
+    __slots__ = ("_cancel", "_connection", "end", "strikes")
+
+    end: float
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._cancel: _Cancel | None = None
+        self.strikes = 0
+
+    def strike(self, number: int) -> float | None:
+        """Ask the server to cancel; if that has no effect, cut the connection."""
+        if number == 1:
+            self._cancel = _Cancel(self._connection)
+            return GRACE
+        cut(self._connection.fileno())
+        return None
+
+    def settle(self) -> None:
+        """Wait until a request to cancel is with the server."""
+        # A connection that was cut has no next statement that could be hit.
+        if self._cancel is not None and not self._connection.closed:
+            self._cancel.wait()
+
+
+@final
+class _Sending(_dbapi.Sending):
+    """A statement on its way: ended when its time is over."""
+
+    __slots__ = ("connection",)
 
     def __init__(
         self,
@@ -360,20 +463,21 @@ class _Sending(_dbapi.Watching):
         self.whole = whole
         self.late = False
 
-    def strike(self, number: int) -> float | None:
-        """Ask the server to cancel; if that has no effect, cut the connection."""
-        if number == 1:
-            self._cancel = _Cancel(self.connection)
-            return GRACE
-        cut(self.connection.fileno())
-        return None
-
-    def settle(self) -> None:
-        """Wait until a request to cancel is with the server."""
-        cancel = getattr(self, "_cancel", None)
-        # A connection that was cut has no next statement that could be hit.
-        if cancel is not None and not self.connection.closed:
-            cancel.wait()
+    def __call__(self, deadline: float | None) -> Any:
+        """Send it once."""
+        self.late = False
+        if deadline is None:
+            return self.perform(*self.args)
+        timed = (deadline, _Struck, self.connection)
+        watchdog, key = self.connection._resilience_watchdog, id(timed)  # noqa: SLF001 - ours
+        watchdog.timed[key] = timed
+        try:
+            if not watchdog.running:
+                watchdog.start()
+            return self.perform(*self.args)
+        finally:
+            if watchdog.timed.pop(key, None) is None:
+                self.late = _settle(watchdog, key)
 
     def text(self) -> str | None:
         """Return the statement's text where it might be sent again."""

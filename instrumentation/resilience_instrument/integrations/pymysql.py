@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import functools
 import types
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pymysql
 from pymysql import connections
 
+from resilience_instrument.fastpath import NO_WAY, Begun
 from resilience_instrument.integrations import _dbapi, _dblane, _mysql
 from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import suppressed
+from resilience_instrument.integrations._sql import READ
 from resilience_instrument.integrations._watchdog import Watchdog, cut
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +61,9 @@ class _Driver:
 
 DRIVER: Final = _Driver()
 
+_IN_TRANSACTION: Final = _mysql.IN_TRANSACTION
+_AUTOCOMMIT: Final = _mysql.AUTOCOMMIT
+
 
 def targets(runtime: Runtime) -> list[AnyTarget]:
     """List what is wrapped, which also shows whether the library is as expected."""
@@ -87,6 +94,7 @@ def _initialising(links: Links, watchdog: Watchdog) -> Wrapper:
             instance._resilience_unbounded = "connect_timeout" not in given  # noqa: SLF001
             instance._resilience_connecting = False  # noqa: SLF001
             instance._resilience_open = False  # noqa: SLF001
+            instance._resilience_terms = None  # noqa: SLF001
             read = link.timeouts.read
             kwargs = {"read_timeout": read, "write_timeout": read, **given}
         except Exception as fault:
@@ -149,6 +157,7 @@ class _Connecting(_dbapi.Sending):
             connection._read_timeout = read  # noqa: SLF001
         begun = clock.monotonic()
         connection._resilience_connecting = True  # noqa: SLF001 - ours
+        connection._resilience_terms = None  # noqa: SLF001
         try:
             done = self.perform(*self.args, **self.kwargs)
             limiting = _mysql.server_limit(connection._resilience)  # noqa: SLF001
@@ -160,10 +169,22 @@ class _Connecting(_dbapi.Sending):
             self.late = _is_late(error, waited, limit)
             raise
         else:
+            _bind(connection)
             return done
         finally:
             connection._resilience_connecting = False  # noqa: SLF001 - ours
             connection.connect_timeout, connection._read_timeout = own  # noqa: SLF001
+
+
+def _bind(connection: Any) -> None:
+    """State the terms of the shortest way, for which all limits have to be ours."""
+    ours = not (connection._resilience_own or connection._resilience_writes)  # noqa: SLF001
+    if ours:
+        connection._resilience_terms = (  # noqa: SLF001
+            connection._resilience,  # noqa: SLF001
+            ours,
+            connection._resilience_watchdog,  # noqa: SLF001
+        )
 
 
 def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
@@ -171,33 +192,98 @@ def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
     return limit is not None and waited >= limit * 0.98 and "timed out" in str(error)
 
 
-def _hastening(rollback: Any) -> Callable[[Any], Any]:
-    """Return what makes the new `query`: the short way, or the one below."""
-    long = _querying(rollback)
+def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+    """Return what makes the new `query`: the shortest way, or the one below."""
 
-    def make(original: Any) -> Any:
+    def make(original: Any) -> Any:  # noqa: C901 - see below
+        told = _telling(rollback, original)
+
         @functools.wraps(original)
-        def query(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
-            lane = None
+        def query(self: Any, sql: Any, unbuffered: Any = False) -> Any:  # noqa: C901, FBT002, PLR0912 - see below; its parameters
+            # One function on purpose: another for a part of it costs a tenth of it.
+            generation, timed = NO_WAY, None
             try:
-                link, own = self._resilience, self._resilience_own
-                if not self._resilience_connecting:
-                    first = _mysql.begins(self)
-                    lane = _dblane.find(link, sql, first=first, own=own)
+                link, unbounded, watchdog = self._resilience_terms
+                if (
+                    type(sql) is str
+                    # A text of 10 MB must not even be hashed.
+                    and len(sql) <= READ
+                    and CURRENT.get() is None
+                    and "opentelemetry.context" not in modules
+                ):
+                    lanes, status = link.lanes[link], self.server_status
+                    first = not (self._resilience_open or status & _IN_TRANSACTION)
+                    kinds = lanes.firsts if first else lanes.others
+                    lane: Any = kinds[unbounded].get(sql)
+                    if lane is not None:
+                        limit = link.limit
+                        started = link.monotonic()
+                        generation = lane.enter(started)
             except Exception:  # noqa: S110 - the long way meets it again, and tells
                 pass
-            if lane is None:
-                bound = types.MethodType(original, self)
-                return long(bound, self, (sql, *args), kwargs)
-            if not self.server_status & _mysql.AUTOCOMMIT:
-                self._resilience_open = True
-            attempt = _Query(original, (self, sql, *args), kwargs, sql)
+            if generation == NO_WAY:
+                return told(self, sql, unbuffered)
+            reads, writes = self._read_timeout, self._write_timeout
+            try:
+                if not status & _AUTOCOMMIT:
+                    self._resilience_open = True
+                # Those that were given for the app: see `_Query`.
+                self._read_timeout = self._write_timeout = None
+                if limit is None:
+                    result = original(self, sql, unbuffered)
+                else:
+                    armed, timed = watchdog.timed, (started + limit, _Cut, self)
+                    key = id(timed)
+                    armed[key] = timed
+                    if not watchdog.running:
+                        watchdog.start()
+                    result = original(self, sql, unbuffered)
+                    if armed.pop(key, None) is None:
+                        watchdog.struck(key)
+            except BaseException as error:
+                begun = Begun(generation, started, error)
+            else:
+                self._read_timeout, self._write_timeout = reads, writes
+                try:
+                    lane.succeed(generation, started, link.monotonic())
+                except Exception as fault:
+                    link.runtime.fault("engine", fault)
+                return result
+            self._read_timeout, self._write_timeout = reads, writes
+            attempt = _Query(original, (self, sql, unbuffered), {}, sql)
             attempt.connection, attempt.rollback = self, rollback
-            return _dbapi.hasten(link, lane, attempt, sql, own=own)
+            if timed is not None and armed.pop(key, None) is None:
+                attempt.late = watchdog.struck(key) is not None
+            return _dbapi.go_on(link, lane, begun, attempt, limit)
 
         return query
 
     return make
+
+
+def _telling(rollback: Any, original: Any) -> Callable[..., Any]:
+    """Return what sends a statement of which there may be something to tell."""
+    long = _querying(rollback)
+
+    def query(self: Any, sql: Any, unbuffered: Any) -> Any:
+        lane = None
+        try:
+            link, own = self._resilience, self._resilience_own
+            if not self._resilience_connecting:
+                first = _mysql.begins(self)
+                lane = _dblane.find(link, sql, first=first, own=own)
+        except Exception:  # noqa: S110 - the long way meets it again, and tells
+            pass
+        if lane is None:
+            bound = types.MethodType(original, self)
+            return long(bound, self, (sql, unbuffered), {})
+        if not self.server_status & _mysql.AUTOCOMMIT:
+            self._resilience_open = True
+        attempt = _Query(original, (self, sql, unbuffered), {}, sql)
+        attempt.connection, attempt.rollback = self, rollback
+        return _dbapi.hasten(link, lane, attempt, sql, own=own)
+
+    return query
 
 
 def _querying(rollback: Any) -> Wrapper:
@@ -247,6 +333,28 @@ def _ending(name: str) -> Wrapper:
     return end
 
 
+class _Cut:
+    """A statement whose time is over: cuts the connection.
+
+    Args:
+        connection: Over which it was sent.
+    """
+
+    __slots__ = ("_connection", "end", "strikes")
+
+    end: float
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.strikes = 0
+
+    def strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+        """Cut the connection."""
+        socket = self._connection._sock  # noqa: SLF001 - it has no other name
+        if socket is not None:
+            cut(socket.fileno())
+
+
 class _Query(_mysql.Cutting):
     """A statement on its way: shuts the connection when its time is over.
 
@@ -270,11 +378,9 @@ class _Query(_mysql.Cutting):
             connection._read_timeout = reads  # noqa: SLF001
             connection._write_timeout = writes  # noqa: SLF001
 
-    def strike(self, number: int) -> None:  # noqa: ARG002 - once is enough
+    def strike(self, number: int) -> None:
         """Cut the connection."""
-        socket = self.connection._sock  # noqa: SLF001 - it has no other name
-        if socket is not None:
-            cut(socket.fileno())
+        _Cut(self.connection).strike(number)
 
     def restart(self) -> None:
         """Roll back: the driver's own idea of the transaction is out of date."""

@@ -50,16 +50,17 @@ from resilience_instrument.integrations._patch import (
 from resilience_instrument.integrations._room import (
     deliver_as_made,
     described,
-    is_watched,
     resume_sync,
 )
 from resilience_instrument.integrations._sending import (
     Sending,
     Site,
+    facts,
     own_errors,
     tell_sync,
 )
 from resilience_instrument.integrations._stand_in import Keeper, StandIns
+from resilience_instrument.integrations._traced import traced
 from resilience_instrument.integrations._url import path_start
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.policies.deadline import CURRENT, MIN_USEFUL
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience_instrument.config.model import Timeouts
-    from resilience_instrument.fastpath import Lane
     from resilience_instrument.integrations._patch import AnyTarget
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.outcome import Outcome
@@ -195,7 +195,6 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
                 and not proxies
                 and pool.ConnectionCls is connection
                 and (request.body is None or not is_upload(request.headers))
-                and ("opentelemetry.context" not in loaded or not is_watched())
             ):
                 url, method = request.url, request.method
                 if timeout is None and method in idempotent:
@@ -205,6 +204,9 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
                     kind = (timeout is None, repeatable)
                     lane = site.lanes(kind).get(url) or site.lane(url, kind)
                 span, limit = lane.plans[timeout]
+                if "opentelemetry.context" in loaded:
+                    key = (url, (method or "").upper())
+                    lane = traced(runtime.observer, lane, facts, key, request.headers)
                 started = monotonic()
                 generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
@@ -250,7 +252,7 @@ def _sender(site: Site, original: Any) -> Any:  # noqa: C901, PLR0915 - see belo
         if made is None:
             if status == _OK or status in FINE:
                 try:
-                    lane.succeed(generation, started, now)
+                    lane.succeed(generation, started, now, status)
                 except Exception as fault:
                     runtime.fault("engine", fault)
                 return response
@@ -275,7 +277,7 @@ def _told(site: Site, original: Any, adapter: Any, request: Any, given: Given) -
 
 def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     site: Site,
-    lane: Lane,
+    lane: Any,
     original: Any,
     adapter: Any,
     request: Any,
@@ -284,7 +286,7 @@ def _resumed(  # noqa: PLR0913, PLR0917 - all that was at hand
     begun: Begun,
 ) -> Any:
     """Go on the long way with a request that was sent."""
-    lane.tally.withdraw()
+    lane = lane.withdraw(begun)
     sending = _describe(site, original, adapter, request, given)
     if sending is None:
         return deliver_as_made(begun)

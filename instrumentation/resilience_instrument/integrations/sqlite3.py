@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience_instrument.integrations._dbapi import Link, Links
-    from resilience_instrument.integrations._dblane import Within
+    from resilience_instrument.integrations._dblane import AnyLane
     from resilience_instrument.integrations._patch import Wrapper
     from resilience_instrument.integrations._room import Runtime
 
@@ -250,7 +250,7 @@ def _tell(link: Link, lane: Any, begun: float, error: BaseException) -> None:
     made = Raised(error) if isinstance(error, Exception) else error
     begun_ = Begun(0, begun, made)
     del made
-    _dbapi.tell(link, lane, begun_, _ONCE)
+    _dbapi.tell(link, lane.withdraw(begun_), begun_, _ONCE)
 
 
 def _run(
@@ -268,23 +268,24 @@ def _run(
         return perform(*args)
     try:
         summary = prefix + SQLITE.read(sql).summary
-        lane = None if is_watched() else _dblane.named(link, summary, unbounded=False)
+        known = _dblane.named(link, summary, unbounded=False)
+        lane = _dblane.recorded(link, known, summary)
+        if lane is not None:
+            return _run_short(link, lane, perform, args)
         call = link.plain(summary, unbounded=False)
     except Exception as fault:
         link.runtime.fault("describe", fault)
         return perform(*args)
-    if lane is not None:
-        return _run_short(link, lane, perform, args)
     return _dbapi.counted(link, call, _Attempt(perform, args, {}), None)
 
 
 def _run_short(
-    link: Link, lane: Within, perform: Callable[..., Any], args: tuple[Any, ...]
+    link: Link, lane: AnyLane, perform: Callable[..., Any], args: tuple[Any, ...]
 ) -> Any:
     """Run a statement whose like was counted before."""
     begun = link.monotonic()
     try:
-        lane.tally.begin()
+        lane.enter(begun)
     except Exception as fault:
         link.runtime.fault("engine", fault)
         return perform(*args)
@@ -294,7 +295,7 @@ def _run_short(
         _tell(link, lane, begun, error)
         raise
     try:
-        lane.tally.succeed(link.monotonic() - begun)
+        lane.succeed(0, begun, link.monotonic())
     except Exception as fault:
         link.runtime.fault("engine", fault)
     return result

@@ -38,11 +38,36 @@ def note(  # noqa: PLR0913 - one observation, every part of it by name
     time: float,
 ) -> None:
     """Keep an observation as the exemplar of its bucket."""
-    ids, facts = 3 * bucket, 2 * bucket
+    write(counts, sums, 3 * bucket, 2 * bucket, (trace_id, span_id), value, time)
+
+
+def write(  # noqa: PLR0913, PLR0917 - on the short way of every traced call
+    counts: MutableSequence[int] | memoryview[int],
+    sums: MutableSequence[float] | memoryview[float],
+    ids: int,
+    facts: int,
+    trace: tuple[int, int],
+    value: float,
+    time: float,
+) -> None:
+    """Keep an observation in cells of which it is known where they lie.
+
+    Args:
+        counts: Where the three for the ids are.
+        sums: Where the two for value and time are.
+        ids: The first of the three.
+        facts: The first of the two.
+        trace: The ids of the trace and of the span.
+        value: What was observed.
+        time: When that was.
+    """
+    high, low = divmod(trace[0], _HALF)
+    span = trace[1]
     sums[facts + 1] = 0.0
-    counts[ids] = _signed(trace_id // _HALF)
-    counts[ids + 1] = _signed(trace_id % _HALF)
-    counts[ids + 2] = _signed(span_id)
+    # The whole number with a sign that a cell holds.
+    counts[ids] = high - _HALF if high >= _SIGN else high
+    counts[ids + 1] = low - _HALF if low >= _SIGN else low
+    counts[ids + 2] = span - _HALF if span >= _SIGN else span
     sums[facts] = value
     sums[facts + 1] = time
 
@@ -70,8 +95,3 @@ def keep_latest(
         if other_sums[facts + 1] > sums[facts + 1]:
             counts[ids : ids + 3] = other_counts[ids : ids + 3]
             sums[facts : facts + 2] = other_sums[facts : facts + 2]
-
-
-def _signed(number: int) -> int:
-    """Return 64 bits as the whole number with a sign that a cell holds."""
-    return number - _HALF if number >= _SIGN else number

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from resilience_instrument.call import Call
-    from resilience_instrument.events import Tally
+    from resilience_instrument.events import Tally, Trail
 
     Report = Callable[[str, Exception], None]
 
@@ -72,6 +72,15 @@ class Fanout:
                 return None
             found = found or made
         return found
+
+    def trail(self, call: Call) -> Trail | None:
+        """Return what records calls like this one while there is nothing to tell.
+
+        None if nobody does it, or if several would.
+        """
+        makers = [getattr(observer, "trail", None) for observer in self.observers]
+        found = [make for make in makers if make is not None]
+        return found[0](call, self.report) if len(found) == 1 else None
 
     call_started = _told("call_started")
     attempt_started = _told("attempt_started")

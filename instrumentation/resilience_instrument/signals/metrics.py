@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FallbackOutcome,
         RejectingPolicy,
         SkipReason,
+        Track,
         Transition,
     )
     from resilience_instrument.signals.catalog import Metric
@@ -53,7 +54,9 @@ _ATTEMPT_BUCKETS: Final = {
 # Names of this module are found faster than those of another.
 _ENDED: Final = plain.ENDED
 _SECONDS: Final = LAYOUTS[PLAIN].counts
+_EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
+_QUICK: Final = _BUCKETS[0]
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
     for reason in catalog.RETRY_SKIPPED.labels["reason"]
@@ -119,7 +122,7 @@ class MetricsObserver:
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        return PlainTally(self._plain(call))
+        return PlainTally(self._plain(call), self)
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -288,7 +291,7 @@ class MetricsObserver:
         if found is not None:
             trace_id, span_id = found
             labels = self._store.labels(call.service, call.endpoint)
-            block = self._store.block(EXEMPLARS, *labels)
+            block = self.examples(*labels)
             exemplars.note(
                 block.counts,
                 block.sums,
@@ -298,6 +301,10 @@ class MetricsObserver:
                 value=seconds,
                 time=time.time(),
             )
+
+    def examples(self, service: str, endpoint: str) -> Block:
+        """Return the block of an endpoint's exemplars."""
+        return self._store.block(EXEMPLARS, service, endpoint)
 
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
@@ -315,12 +322,15 @@ class PlainTally:
 
     Args:
         block: The numbers of calls of this kind.
+        observer: Counts all others.
     """
 
-    __slots__ = ("_block",)
+    __slots__ = ("_block", "_examples", "_observer")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, observer: MetricsObserver) -> None:
         self._block = block
+        self._observer = observer
+        self._examples: Block | None = None
 
     def begin(self) -> None:
         """Count a call under way."""
@@ -335,9 +345,26 @@ class PlainTally:
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
         whole, floats, first = self._block.cells
-        bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
+        bucket = first + _ENDED
+        # Many are as fast as the first bucket says, and a search costs as much as all.
+        if seconds > _QUICK:
+            bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
         whole[bucket] += 1
         floats[first + _SECONDS] += seconds
+
+    def exemplify(self, track: Track, seconds: float) -> None:
+        """Keep the call's trace as an example of a call that takes so long."""
+        trace = track.sampled()
+        if trace is None:
+            return
+        block = self._examples
+        if block is None:
+            service, endpoint, _ = self._block.labels
+            block = self._examples = self._observer.examples(service, endpoint)
+        whole, floats, first = block.cells
+        bucket = bisect_left(_BUCKETS, seconds)
+        ids, facts = first + 3 * bucket, first + _EXEMPLARS + 2 * bucket
+        exemplars.write(whole, floats, ids, facts, trace, seconds, time.time())
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:
