@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LIMIT: Final = 0.03
 """By how much a happy path may grow."""
 
-TARGETS: Final = {"nothing": 300, "requests": 50, "httpx": 30}
+TARGETS: Final = {"nothing": 300, "requests": 50, "httpx": 30, "sqlite3": 100}
 """What is called, and how often: enough to spread what happens now and then."""
 
 _SOURCE: Final = "instrumentation"

@@ -479,3 +479,17 @@ def test_the_trace_of_a_short_call_is_an_example() -> None:
         examples.append((bucket, found.value))
 
     assert examples[0] == examples[1]
+
+
+def test_lanes_that_know_the_same_keep_it_once() -> None:
+    """Thousands of endpoints are limited alike; whoever learns more leaves them be."""
+    service = Service(_DEFAULTS, short=True)
+    first, second, third = (_lane(service) for _ in range(3))
+
+    for lane in (first, second, third):
+        lane.note(None, (30.0, (3.0, 10.0)))
+    third.note(5, (30.0, None))
+
+    assert first.plans is second.plans
+    assert {None: (30.0, (3.0, 10.0))} == second.plans
+    assert {None: (30.0, (3.0, 10.0)), 5: (30.0, None)} == third.plans

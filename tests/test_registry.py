@@ -358,3 +358,13 @@ def test_nobody_looks_where_there_is_no_file() -> None:
 
     assert (None, registry.look) == (before, registry.watcher)
     assert [1000.0] == seen
+
+
+def test_what_most_services_never_need_is_made_once() -> None:
+    """Answers and estimates, whoever asks first; a view has those answers, too."""
+    registry, _ = make()
+    policies = registry.policies("a")
+    view = policies.by(dataclasses.replace(policies.settings, endpoints=("/x/{id}",)))
+
+    assert view.memory is policies.memory
+    assert policies.adaptive is policies.adaptive

@@ -14,6 +14,7 @@ from resilience_instrument.signals.ledger import Ledger
 from resilience_instrument.signals.metrics import MetricsObserver
 from resilience_instrument.signals.rundir import RunDirectory
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Store
+from resilience_instrument.verdict import Evidence, Judgement, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ _ATTEMPT_BUCKETS = LAYOUTS[ENDPOINT].at(catalog.ATTEMPT_DURATION, "success")
 _ATTEMPT_SUM = LAYOUTS[ENDPOINT].sum_at(catalog.ATTEMPT_DURATION, "success")
 _INFLIGHT = LAYOUTS[SERVICE].at(catalog.INFLIGHT)
 _PLACE = ("payment-api", "/orders/{id}")
+GOOD = Judgement(Verdict.SUCCESS, Evidence.SUCCESS)
 
 
 @pytest.fixture
@@ -142,3 +144,49 @@ def test_of_a_dead_process_only_what_ended_remains(
         assert 1 == found[ENDPOINT, _PLACE].counts[_CALLS]
         under_way.append(found[SERVICE, ("payment-api",)].counts[_INFLIGHT])
     assert [2, 0, 0] == under_way
+
+
+def test_a_call_that_has_only_begun_is_shown_with_zeros(store: Store) -> None:
+    """So that `rate()` sees its first end; no block of a metric was made for that."""
+    MetricsObserver(store).call_started(a_call())
+
+    scopes = {block.layout.scope for block in store.blocks()}
+    assert not {ENDPOINT, SERVICE} & scopes
+    assert {0} == set(_shown(store, ENDPOINT, *_PLACE).counts)
+    shown = _shown(store, SERVICE, "payment-api").counts
+    assert (1, 1) == (shown[_INFLIGHT], sum(shown))
+
+
+def test_a_success_at_once_counts_alike_on_either_way(store: Store) -> None:
+    """Told in full it lies in the same cells, so an endpoint needs one block."""
+    observer, other = MetricsObserver(store), Store()
+    call = a_call(unbounded=True)
+    observer.call_started(call)
+    observer.attempt_ended(call, 1, GOOD, 0.25)
+    observer.call_ended(call, "success", 1, 0.25)
+    tally = _tally(other, unbounded=True)
+
+    tally.begin()
+    tally.succeed(0.25)
+
+    for scope, labels in (
+        (ENDPOINT, _PLACE),
+        (SERVICE, _PLACE[:1]),
+        (catalog.UNBOUNDED.scope, (_PLACE[0], "fake")),
+    ):
+        short, long = (_shown(each, scope, *labels) for each in (other, store))
+        assert (short.counts, short.sums) == (long.counts, long.sums)
+
+
+def test_a_success_after_which_something_happened_counts_in_full(
+    store: Store,
+) -> None:
+    """The attempt took less than the call: each is in its own bucket."""
+    observer, call = MetricsObserver(store), a_call()
+    observer.call_started(call)
+    observer.attempt_ended(call, 1, GOOD, 0.25)
+    observer.call_ended(call, "fallback", 1, 4.0)
+
+    shown = _shown(store, ENDPOINT, *_PLACE)
+    assert (0, 1) == (shown.counts[_CALLS], shown.counts[_ATTEMPTS])
+    assert (4.0, 0.25) == (shown.sums[_CALL_SUM], shown.sums[_ATTEMPT_SUM])
