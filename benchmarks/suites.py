@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import itertools
@@ -54,6 +55,10 @@ _COMPARED: Final[tuple[str, ...]] = (
     "opentelemetry",
     "opentelemetry + spans",
 )
+# Starting the process of a stack takes longer than measuring it.
+_QUICKLY: Final = frozenset(
+    {BARE, WRAPT, "agent", "agent off", "opentelemetry", "tenacity", "by hand"}
+)
 
 
 def stacks_for(target: str) -> list[str]:
@@ -72,8 +77,8 @@ def calls(*, full: bool) -> Iterator[Result]:
     if full:
         targets += _OVER_LOOPBACK
     for target in targets:
-        rounds = 40 if full else 8
-        stacks = stacks_for(target)
+        rounds = 40 if full else 6
+        stacks = [s for s in stacks_for(target) if full or s in _QUICKLY]
         samples = alternate(target, stacks, rounds, nanoseconds)
         yield Result(target, "ns a call", samples)
 
@@ -83,13 +88,14 @@ def counted(*, full: bool) -> Iterator[Result]:
     if not instructions.is_available():
         sys.stderr.write("instructions: valgrind is not installed\n")
         return
-    few = {BARE, WRAPT, "agent", "agent off", "opentelemetry", "tenacity", "by hand"}
     for target in _CALLED:
         lengths = 400 if "nothing" in target else 100
         samples = {
             stack: sample([instructions.per_call(target, stack, lengths)])
             for stack in stacks_for(target)
-            if full or stack in few or (stack in _RECORDING and TARGETS[target].library)
+            if full
+            or stack in _QUICKLY
+            or (stack in _RECORDING and TARGETS[target].library)
         }
         yield Result(target, "instructions a call", samples)
 
@@ -115,14 +121,14 @@ def query(*, full: bool) -> Iterator[Result]:
 
 def crowds(*, full: bool) -> Iterator[Result]:
     """Measure calls a second from many threads and from many tasks."""
-    rounds = 20 if full else 5
+    rounds, calls = (20, 50) if full else (4, 20)
     stacks = [
         s
         for s in stacks_for("nap")
         if full or s in {BARE, "agent", "pybreaker", "by hand"}
     ]
     for width in (1, 4, 16):
-        made = alternate("nap", stacks, rounds, throughput(width, 50))
+        made = alternate("nap", stacks, rounds, throughput(width, calls))
         name = f"calls of 1 ms from {width} threads"
         yield Result(name, "calls a second", made, higher_is_better=True)
     tasks = [
@@ -154,14 +160,15 @@ def start_up(*, full: bool) -> Iterator[Result]:
     With a setting the agent has something to read, and does so at the import.
     """
     with installed() as programs:
-        for code in ("pass", "import requests", "import httpx"):
+        codes = ["pass", "import requests", *(["import httpx"] if full else [])]
+        for code in codes:
             contestants: dict[str, Callable[[], float]] = {}
             for name, (launcher, variables) in _LAUNCHERS.items():
                 words = _launcher(launcher, programs)
                 if words is not None:
                     python = [str(programs / "python"), "-c", code]
                     contestants[name] = _start([*words, *python], variables)
-            samples = interleave(30 if full else 8, contestants)
+            samples = interleave(30 if full else 5, contestants)
             yield Result(f"python -c '{code}'", "us of processor time", samples)
 
 
@@ -268,7 +275,7 @@ def _round_trip(functions: list[Callable[[], Any]]) -> Callable[[], float]:
 
 
 def growth(*, full: bool) -> Iterator[Result]:
-    """Measure one call while there are more services, endpoints and open circuits."""
+    """Measure one call while there is more of everything that there can be more of."""
     from benchmarks.room import around  # noqa: PLC0415
 
     rounds = 20 if full else 5
@@ -300,6 +307,41 @@ def growth(*, full: bool) -> Iterator[Result]:
         gc.collect()
         gc.freeze()
         yield Result(f"more {what}", "ns a call", interleave(rounds, contestants))
+    yield Result("more calls at once", "ns a call", interleave(rounds, _at_once()))
+
+
+async def _pause() -> None:
+    """Let every other task run."""
+    await asyncio.sleep(0)
+
+
+def _at_once() -> dict[str, Callable[[], float]]:
+    """Return what takes a call's time while others are under way, and the control."""
+    from benchmarks.room import around  # noqa: PLC0415
+
+    governed = around(_agent(1).runtime, _pause, is_async=True)
+    contestants: dict[str, Callable[[], float]] = {BARE: _tasks(_pause, 1)}
+    for size in (1, 10, 100, 1000):
+        contestants[f"{size} calls at once"] = _tasks(governed, size)
+        contestants[f"{size}{CONTROL}"] = _tasks(_pause, size)
+    contestants[BARE_AGAIN] = contestants[BARE]
+    return contestants
+
+
+def _tasks(function: Callable[[], Any], width: int) -> Callable[[], float]:
+    """Return what takes nanoseconds a call where `width` are under way."""
+    turns = 10_000 // width
+
+    async def work() -> None:
+        for _ in range(turns):
+            await function()
+
+    async def crowd() -> float:
+        begun = time.process_time()
+        await asyncio.gather(*(work() for _ in range(width)))
+        return (time.process_time() - begun) / turns / width * 1e9
+
+    return lambda: asyncio.run(crowd())
 
 
 def _open(agent: Any, count: int) -> None:
@@ -324,7 +366,7 @@ def memory(*, full: bool) -> Iterator[Result]:
     from resilience_instrument.integrations import requests as room  # noqa: PLC0415
     from resilience_instrument.signals.ledger import Ledger  # noqa: PLC0415
 
-    count = 10_000 if full else 2000
+    count = 10_000 if full else 1000
     target = TARGETS["requests"]()
     target.prepare()
     agent = _agent(count)
@@ -461,7 +503,11 @@ class _Careless:
 
 
 def _in_threads(width: int, each: int, function: Callable[[], Any]) -> None:
+    # Together, else the first may be done before the last is there.
+    gate = threading.Barrier(width)
+
     def work() -> None:
+        gate.wait()
         for _ in range(each):
             function()
 
