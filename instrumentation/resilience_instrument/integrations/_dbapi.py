@@ -698,30 +698,23 @@ def hasten(
     if generation == NO_WAY:
         statement, first = link.driver.dialect.read(text), lane.asks
         return send(link, attempt, statement, first=first, own=own)
-    end = None if limit is None else started + limit
-    made: Outcome | BaseException
     try:
-        result = attempt(end)
-    except Exception as error:
-        made = Raised(error)
+        result = attempt(None if limit is None else started + limit)
     except BaseException as error:
-        made = error
+        begun = Begun(generation, started, error)
     else:
         try:
             lane.succeed(generation, started, link.monotonic())
         except Exception as fault:
             link.runtime.fault("engine", fault)
         return result
-    begun = Begun(generation, started, made)
-    # The error's traceback holds this frame; the frame must not hold the error.
-    del made
-    return resume(link, lane, begun, attempt, end)
+    return go_on(link, lane, begun, attempt, limit)
 
 
 def go_on(
     link: Link, lane: AnyLane, begun: Begun, attempt: Attempt, limit: float | None
 ) -> Any:
-    """Go on with a statement that a room sent itself and that did not succeed.
+    """Go on with a statement that was sent on the short way and did not succeed.
 
     Args:
         link: Where it went.
@@ -736,25 +729,6 @@ def go_on(
     # The error's traceback holds this frame; the frame must not hold the error.
     del made
     end = None if limit is None else begun.started + limit
-    return resume(link, lane, begun, attempt, end)
-
-
-def resume(
-    link: Link,
-    lane: AnyLane,
-    begun: Begun,
-    attempt: Attempt,
-    end: float | None,
-) -> Any:
-    """Go on with a statement that was sent on the short way and did not succeed.
-
-    Args:
-        link: Where it went.
-        lane: On which way.
-        begun: What came of it.
-        attempt: Knows how it went, and sends it again if that may be.
-        end: The monotonic time of its limit, None for no limit.
-    """
     lane = lane.withdraw(begun)
     if not isinstance(lane, Lane):
         tell(link, lane, begun, attempt)
