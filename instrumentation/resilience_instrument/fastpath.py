@@ -53,11 +53,11 @@ class Lane:
     __slots__ = (
         "_breaker",
         "_budget",
-        "_kept",
         "_latencies",
         "_look",
         "_observer",
         "call",
+        "plain",
         "plans",
         "policies",
         "tally",
@@ -83,7 +83,8 @@ class Lane:
         self.trail: Trail | None = None
         """What follows its calls, once one of them was recorded."""
         self._breaker = policies.breaker
-        self._kept = policies.base
+        self.plain = policies.plain
+        """As the policies are, which are dropped with the lane when they change."""
         self._look = look
         budget = policies.budget
         self._budget = budget if isinstance(budget, Budget) else None
@@ -102,19 +103,18 @@ class Lane:
 
     def enter(self, now: float) -> int:
         """Begin a call at `now`; return the breaker's generation, or `NO_WAY`."""
-        breaker, policies = self._breaker, self.policies
+        breaker = self._breaker
         # Read in this order, what a circuit that opens meanwhile is told is stale.
         generation = breaker.generation
-        if not (breaker.free and policies.plain):
+        if not (breaker.free and self.plain):
             return NO_WAY
-        self._kept.used = now
         if self._look is not None:
             self._look(now)
         budget = self._budget
         if budget is not None and now < budget.edge:
             budget.calls += 1
         else:
-            policies.budget.deposit(now)
+            self.policies.pay(now)
         self.tally.begin()
         return generation
 
@@ -139,8 +139,8 @@ class Lane:
         else:
             change = breaker.succeed(generation, begun, now)
         if latencies is not None:
-            if now < latencies.edge and len(latencies.fresh) < MANY:
-                latencies.fresh.append(seconds)
+            if now < latencies.edge and len(latencies) < MANY:
+                latencies.append(seconds)
             else:
                 latencies.add(seconds, now)
         self.tally.succeed(seconds)

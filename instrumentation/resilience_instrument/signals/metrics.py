@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog, exemplars, plain, standing
 from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS, PLAIN
-from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
+from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         Transition,
     )
     from resilience_instrument.signals.catalog import Metric
+    from resilience_instrument.signals.layout import Cells, Layout
     from resilience_instrument.signals.standing import Standing
-    from resilience_instrument.signals.store import Block, Store
+    from resilience_instrument.signals.store import Store
     from resilience_instrument.verdict import Judgement
 
 _E: Final = LAYOUTS[ENDPOINT]
@@ -122,7 +123,9 @@ class MetricsObserver:
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        return PlainTally(self._plain(call), self)
+        found = self._plain(call)
+        found.observer = self
+        return found
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -309,42 +312,47 @@ class MetricsObserver:
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
 
-    def _plain(self, call: Call) -> Block:
+    def _plain(self, call: Call) -> PlainTally:
         """Return where calls like this one count if they succeed at once."""
         labels = self._store.labels(call.service, call.endpoint)
         library = call.library if call.unbounded else plain.BOUNDED
-        return self._store.block(PLAIN, *labels, library)
+        found = self._store.block(PLAIN, *labels, library, kind=PlainTally)
+        return cast("PlainTally", found)
 
 
 @final
-class PlainTally:
+class PlainTally(Block):
     """Counts calls to one endpoint that succeed at once: what the observer would.
 
+    It is the block of their numbers and does not have it: one object less to be found.
+
     Args:
-        block: The numbers of calls of this kind.
-        observer: Counts all others.
+        layout: What lies where.
+        labels: Whose calls they are.
+        cells: Where the numbers lie.
     """
 
-    __slots__ = ("_block", "_examples", "_observer")
+    __slots__ = ("_examples", "observer")
 
-    def __init__(self, block: Block, observer: MetricsObserver) -> None:
-        self._block = block
-        self._observer = observer
+    observer: MetricsObserver
+    """Counts all others."""
+
+    def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
+        super().__init__(layout, labels, cells)
         self._examples: Block | None = None
 
     def begin(self) -> None:
         """Count a call under way."""
-        whole, _, first = self._block.cells
-        whole[first] += 1
+        self.whole[self.first] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        whole, _, first = self._block.cells
-        whole[first] -= 1
+        self.whole[self.first] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        whole, floats, first = self._block.cells
+        # At once, as all of it may be laid elsewhere while another thread runs.
+        whole, floats, first = self.whole, self.floats, self.first
         bucket = first + _ENDED
         # Many are as fast as the first bucket says, and a search costs as much as all.
         if seconds > _QUICK:
@@ -359,12 +367,14 @@ class PlainTally:
             return
         block = self._examples
         if block is None:
-            service, endpoint, _ = self._block.labels
-            block = self._examples = self._observer.examples(service, endpoint)
-        whole, floats, first = block.cells
+            service, endpoint, _ = self.labels
+            block = self._examples = self.observer.examples(service, endpoint)
+        first = block.first
         bucket = bisect_left(_BUCKETS, seconds)
         ids, facts = first + 3 * bucket, first + _EXEMPLARS + 2 * bucket
-        exemplars.write(whole, floats, ids, facts, trace, seconds, time.time())
+        exemplars.write(
+            block.whole, block.floats, ids, facts, trace, seconds, time.time()
+        )
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

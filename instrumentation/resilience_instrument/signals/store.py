@@ -39,37 +39,39 @@ def in_memory(layout: Layout, labels: tuple[str, ...]) -> Cells:  # noqa: ARG001
     return memory.cast("q"), floats, 0
 
 
-@final
 class Block:
     """The numbers of one scope: add to them where the layout says.
 
     Adding to one is atomic under the GIL: no call and no backward jump lies between
     reading and writing, so no other thread can come in between.
 
+    Views of the counts and the sums alone are made when they are asked for: kept for
+    every block, they would take more memory than the numbers.
+
     Attributes:
-        layout: What lies where.
+        first: Where in `whole` and `floats` they begin.
+        floats: The memory that it shares with other blocks, as floats.
         labels: The values of the scope's labels.
-        cells: Where all of it lies. Views of the counts and the sums alone are made
-            when they are asked for: kept for every block, they would take more
-            memory than the numbers.
+        layout: What lies where.
+        whole: The same memory as whole numbers.
     """
 
-    __slots__ = ("cells", "labels", "layout")
+    __slots__ = ("first", "floats", "labels", "layout", "whole")
 
     def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
         self.layout = layout
         self.labels = labels
-        self.cells = cells
+        self.whole, self.floats, self.first = cells
 
     @property
     def counts(self) -> MutableSequence[int]:
         """The counts."""
-        return counts_in(self.cells, self.layout)
+        return counts_in((self.whole, self.floats, self.first), self.layout)
 
     @property
     def sums(self) -> MutableSequence[float]:
         """The sums."""
-        return sums_in(self.cells, self.layout)
+        return sums_in((self.whole, self.floats, self.first), self.layout)
 
 
 @final
@@ -121,8 +123,16 @@ class Store:
         """Return what every service has: most have nothing else to be counted."""
         return self.block(CALM, self._label(service))
 
-    def block(self, scope: tuple[str, ...], *labels: str) -> Block:
-        """Return the block of a scope for these values of its labels."""
+    def block(
+        self, scope: tuple[str, ...], *labels: str, kind: type[Block] = Block
+    ) -> Block:
+        """Return the block of a scope for these values of its labels.
+
+        Args:
+            scope: Which numbers it has.
+            labels: Whose they are.
+            kind: What is made of them, if there are none yet.
+        """
         blocks = self._blocks[scope]
         found = blocks.get(labels)
         if found is None:
@@ -131,7 +141,7 @@ class Store:
                 if found is None:
                     layout = LAYOUTS[scope]
                     cells = self._allocate(layout, labels)
-                    found = blocks[labels] = Block(layout, labels, cells)
+                    found = blocks[labels] = kind(layout, labels, cells)
         return found
 
     def settle(self, allocate: Allocate) -> None:
@@ -142,7 +152,7 @@ class Store:
                 cells = allocate(block.layout, block.labels)
                 counts_in(cells, block.layout)[:] = block.counts
                 sums_in(cells, block.layout)[:] = block.sums
-                block.cells = cells
+                block.whole, block.floats, block.first = cells
 
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""
