@@ -38,10 +38,10 @@ _QUICK_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
     "endpoints": (1, 200),
     "open circuits": (0, 1000),
 }
-_TURN: Final = 1000
+_TURN: Final = 500
 """Calls by a library that a contestant makes before it is the next one's turn."""
 
-_READING: Final = 30e-6
+_READING: Final = 60e-6
 """Seconds that pass for the agent at each reading of its clock, by a library.
 
 About as long as it takes, were there only the calls of one contestant: what a service
