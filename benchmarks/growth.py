@@ -51,6 +51,9 @@ About as long as it takes, were there only the calls of one contestant: what a s
 does once a second is done as often as it would be.
 """
 
+_TELLING: Final = 0.1
+"""With more noise than this nothing is said."""
+
 _AT_ONCE: Final = 1e-7
 """The same where a function does nothing; what is done once a second is left out."""
 
@@ -111,8 +114,11 @@ def _judged(result: Result) -> Result:
         if changes:
             found = ", ".join(f"{size} {by:+.1%}" for size, by in changes.items())
             result.notes.append(f"{kind}: {found}")
-    flat = all(abs(by) <= result.band for by in ours.values())
-    result.notes.append("flat within noise" if flat else "NOT flat within noise")
+    if result.band > _TELLING:
+        result.notes.append("too much noise to tell whether it is flat")
+    else:
+        flat = all(abs(by) <= result.band for by in ours.values())
+        result.notes.append("flat within noise" if flat else "NOT flat within noise")
     return result
 
 
