@@ -110,19 +110,35 @@ def _costs(name: str, samples: Mapping[str, Sample]) -> Result:
 
 
 def _judged(result: Result) -> Result:
-    """Return the result with a note that says how flat it is."""
-    ours = _changes(result, control=False)
-    result.notes.append(f"beside the smallest size, with noise of {result.band:.1%}:")
-    for kind, changes in (("agent", ours), ("control", _changes(result, control=True))):
+    """Return the result with notes that say how flat it is."""
+    ours, control = (_changes(result, control=which) for which in (False, True))
+    # What the same growth costs without the agent is none of the agent's.
+    beside = {size: (1 + ours[size]) / (1 + by) - 1 for size, by in control.items()}
+    notes = result.notes
+    notes.append(f"beside the smallest size, with noise of {result.band:.1%}:")
+    for kind, changes in (
+        ("agent", ours),
+        ("control", control),
+        ("agent by control", beside),
+    ):
         if changes:
             found = ", ".join(f"{size} {by:+.1%}" for size, by in changes.items())
-            result.notes.append(f"{kind}: {found}")
-    if result.band > _TELLING:
-        result.notes.append("too much noise to tell whether it is flat")
-    else:
-        flat = all(abs(by) <= result.band for by in ours.values())
-        result.notes.append("flat within noise" if flat else "NOT flat within noise")
+            notes.append(f"{kind}: {found}")
+    notes.append(_verdict(result.band, ours, beside))
     return result
+
+
+def _verdict(
+    band: float, ours: Mapping[str, float], beside: Mapping[str, float]
+) -> str:
+    """Say whether changes are within the noise."""
+    if band > _TELLING:
+        return "too much noise to tell whether it is flat"
+    if all(abs(by) <= band for by in ours.values()):
+        return "flat within noise"
+    if beside and all(abs(by) <= band for by in beside.values()):
+        return "flat within noise beside the control"
+    return "NOT flat within noise"
 
 
 def _changes(result: Result, *, control: bool) -> dict[str, float]:
