@@ -77,8 +77,22 @@ class Transition(NamedTuple):
     cause: str = ""
 
 
+class Numbers(Protocol):
+    """Where a tally counts.
+
+    Attributes:
+        cells: Its memory as whole numbers and as floats, and where its own begins.
+    """
+
+    cells: tuple[memoryview[int], memoryview[float], int]
+
+
 class Tally(Protocol):
-    """Counts calls of one kind of which there is nothing to tell: they succeed."""
+    """Counts calls of one kind of which there is nothing to tell: they succeed.
+
+    One that does no more than add up says by an attribute `block` where, as `Numbers`:
+    who is told of calls on the short way may add there instead, see `signals.plain`.
+    """
 
     def begin(self) -> None:
         """Count a call that is under way."""

@@ -15,10 +15,11 @@ from resilience_instrument.integrations._room import remember
 from resilience_instrument.integrations._sql import ENDING, READ, REPEATABLE
 from resilience_instrument.integrations._traced import Traced, traced
 from resilience_instrument.policies.deadline import CURRENT
+from resilience_instrument.signals.plain import ENDED, QUICK, SECONDS_AT
 
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
-    from resilience_instrument.events import Tally, Track, Trail
+    from resilience_instrument.events import Numbers, Tally, Track, Trail
     from resilience_instrument.fastpath import Begun
     from resilience_instrument.integrations._dbapi import Link
     from resilience_instrument.integrations._room import Runtime
@@ -41,18 +42,24 @@ class Within:
         tally: Counts them.
     """
 
-    __slots__ = ("call", "tally", "trail")
+    __slots__ = ("_block", "call", "tally", "trail")
 
     asks = False
 
     def __init__(self, call: Call, tally: Tally) -> None:
+        self._block: Numbers | None = getattr(tally, "block", None)
         self.call = call
         self.tally = tally
         self.trail: Trail | None = None
 
     def enter(self, now: float) -> int:  # noqa: ARG002 - the shape of a lane
         """Begin a statement; there is nobody to ask."""
-        self.tally.begin()
+        block = self._block
+        if block is None:
+            self.tally.begin()
+        else:
+            whole, _, first = block.cells
+            whole[first] += 1
         return 0
 
     def succeed(
@@ -64,7 +71,13 @@ class Within:
         track: Track | None = None,  # noqa: ARG002 - likewise
     ) -> None:
         """End a statement that succeeded."""
-        self.tally.succeed(now - begun)
+        block, seconds = self._block, now - begun
+        if block is None or seconds > QUICK:
+            self.tally.succeed(seconds)
+        else:
+            whole, floats, first = block.cells
+            whole[first + ENDED] += 1
+            floats[first + SECONDS_AT] += seconds
 
     def withdraw(self, begun: Begun) -> Within:  # noqa: ARG002 - likewise
         """Take a statement off the short way."""

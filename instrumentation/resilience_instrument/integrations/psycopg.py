@@ -42,8 +42,7 @@ GRACE: Final = 0.9
 # A plain number is compared faster than one that is also a name.
 _IDLE: Final = int(psycopg.pq.TransactionStatus.IDLE)
 
-_OVER: Final = -1.0
-"""Stands for the seconds of a statement whose time was over."""
+_NOBODY: Final = 0
 
 
 @final
@@ -94,6 +93,33 @@ class _Watch:
 
 
 _WATCH: Final[ContextVar[_Watch | None]] = ContextVar("resilience_watch", default=None)
+
+
+@final
+class _Turn:
+    """Whose turn it is on one connection: a thread with a statement on the short way.
+
+    Whoever finds `_NOBODY` there puts its own number there, and `_NOBODY` again when
+    it is done. Between looking and putting nothing may be called, so that no thread
+    comes in between.
+    """
+
+    __slots__ = ("late", "limit", "thread")
+
+    def __init__(self) -> None:
+        self.thread = _NOBODY
+        self.limit = 0.0
+        """The seconds that the statement has."""
+        self.late = False
+        """Whether they are over."""
+
+    def over(self, thread: int) -> bool:
+        """End the turn of a thread, if it had one; tell whether its time was over."""
+        if self.thread != thread:
+            return False
+        late, self.late = self.late, False
+        self.thread = _NOBODY
+        return late
 
 
 class _LateError(Exception):
@@ -184,7 +210,7 @@ class _Connecting(_dbapi.Sending):
 
     def _equip(self, connection: Any) -> Any:
         connection._resilience = self.link  # noqa: SLF001 - ours
-        connection._resilience_turns = {}  # noqa: SLF001
+        connection._resilience_turn = _Turn()  # noqa: SLF001
         _bind(connection, own=_postgresql.limits_statements(self._given))
         return connection
 
@@ -236,14 +262,11 @@ class _AsyncConnecting(_Connecting):
 
 
 def _bind(connection: Any, *, own: bool) -> None:
-    """Note whether the app limits statements itself, for both ways.
-
-    The last of the terms says which threads have sent a statement on the short way, and
-    the seconds that it may take, `_OVER` when they are over.
-    """
-    link, turns = connection._resilience, connection._resilience_turns  # noqa: SLF001 - ours
+    """Note whether the app limits statements itself, for both ways."""
+    link, turn = connection._resilience, connection._resilience_turn  # noqa: SLF001 - ours
     connection._resilience_own = own  # noqa: SLF001
-    connection._resilience_terms = link, not own, turns  # noqa: SLF001
+    # A number, not a truth value, is what finds a place in a tuple fastest.
+    connection._resilience_terms = link, int(not own), turn  # noqa: SLF001
 
 
 _NOT_FOR_LIBPQ: Final = frozenset(
@@ -338,61 +361,73 @@ def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - s
 
     def make(original: Any) -> Any:  # noqa: C901 - see below
         told = in_full(original)
+        # Asked for as an attribute, a method of an object in C is made anew each time.
+        watched, deadline = _WATCH.get, CURRENT.get
+
+        def sending(
+            cursor: Any, query: Any, params: Any, connection: Any
+        ) -> _Statement:
+            # In a pipeline an error belongs to whatever was sent before.
+            whole = query if connection._pipeline is None else None  # noqa: SLF001 - as above
+            attempt = _Statement(original, (cursor, query, params), {}, whole)
+            attempt.connection, attempt.rollback = connection, rollback
+            return attempt
 
         @functools.wraps(original)
         def execute(  # noqa: C901 - see below
             self: Any, query: Any, params: Any = None, **kwargs: Any
         ) -> Any:
             # One function on purpose: another for a part of it costs a tenth of it.
-            generation, limit = NO_WAY, None
+            generation, attempt, thread = NO_WAY, None, _NOBODY
             try:
                 connection = self._conn
-                link, unbounded, turns = connection._resilience_terms  # noqa: SLF001 - ours
+                link, kind, turn = connection._resilience_terms  # noqa: SLF001 - ours
                 if (
                     type(query) is str
                     # A text of 10 MB must not even be hashed.
                     and len(query) <= READ
-                    and not (kwargs or turns)
-                    and _WATCH.get() is None
-                    and CURRENT.get() is None
+                    and not kwargs
+                    and watched() is None
+                    and deadline() is None
                     and "opentelemetry.context" not in modules
                 ):
                     lanes = link.lanes[link]
                     first = connection.pgconn.transaction_status == _IDLE
                     kinds = lanes.firsts if first else lanes.others
-                    lane = kinds[unbounded].get(query)
+                    lane = kinds[kind].get(query)
                     if lane is not None:
-                        started = link.monotonic()
+                        limit, monotonic = link.limit if kind else None, link.monotonic
+                        started = monotonic()
                         generation = lane.enter(started)
             except Exception:  # noqa: S110 - the long way meets it again, and tells
                 pass
             if generation == NO_WAY:
                 return told(self, query, params, **kwargs)
             try:
-                if unbounded:
-                    limit = link.limit
                 if limit is None:
                     result = original(self, query, params)
                 else:
                     thread = get_ident()
-                    turns[thread] = limit
-                    result = original(self, query, params)
-                    del turns[thread]
+                    if turn.thread == _NOBODY:
+                        turn.thread = thread
+                        turn.limit = limit
+                        result = original(self, query, params)
+                        turn.thread = _NOBODY
+                    else:
+                        # Another thread has its turn on the connection.
+                        attempt = sending(self, query, params, connection)
+                        result = attempt(started + limit)
             except BaseException as error:
                 begun = Begun(generation, started, error)
             else:
                 try:
-                    lane.succeed(generation, started, link.monotonic())
+                    lane.succeed(generation, started, monotonic())
                 except Exception as fault:
                     link.runtime.fault("engine", fault)
                 return result
-            attempt = _Statement(original, (self, query, params), {}, query)
-            attempt.connection, attempt.rollback = connection, rollback
-            # In a pipeline an error belongs to whatever was sent before.
-            if connection._pipeline is not None:  # noqa: SLF001 - it has no other name
-                attempt.whole = None
-            if limit is not None:
-                attempt.late = turns.pop(thread, limit) == _OVER
+            if attempt is None:
+                attempt = sending(self, query, params, connection)
+                attempt.late = thread != _NOBODY and turn.over(thread)
             return _dbapi.go_on(link, lane, begun, attempt, limit)
 
         return execute
@@ -543,22 +578,27 @@ def _waiting_briefly(original: Any) -> Any:
     @functools.wraps(original)
     def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
         try:
-            turns = self._resilience_turns
-            limit = turns.get(get_ident()) if turns else None
+            turn = self._resilience_turn
+            if turn.thread != get_ident():
+                turn = None
         except AttributeError:
-            limit = None
-        if limit is None:
+            turn = None
+        if turn is None:
             return in_full(self, gen, interval, timeout)
         try:
-            return original(self, gen, interval, limit)
+            return original(self, gen, interval, turn.limit)
         except over:
-            turns[get_ident()] = _OVER
+            turn.late = True
         with contextlib.suppress(psycopg.Error):
             self.cancel_safe(timeout=GRACE)
         try:
-            return original(self, gen, interval, GRACE)
+            result = original(self, gen, interval, GRACE)
         except over:
             self.close()
+        else:
+            # It was as good as done: nobody has to know.
+            turn.late = False
+            return result
         raise _lost()
 
     return wait

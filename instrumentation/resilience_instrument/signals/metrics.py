@@ -53,10 +53,10 @@ _ATTEMPT_BUCKETS: Final = {
 }
 # Names of this module are found faster than those of another.
 _ENDED: Final = plain.ENDED
-_SECONDS: Final = LAYOUTS[PLAIN].counts
+_SECONDS: Final = plain.SECONDS_AT
 _EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
-_QUICK: Final = _BUCKETS[0]
+_QUICK: Final = plain.QUICK
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
     for reason in catalog.RETRY_SKIPPED.labels["reason"]
@@ -325,26 +325,26 @@ class PlainTally:
         observer: Counts all others.
     """
 
-    __slots__ = ("_block", "_examples", "_observer")
+    __slots__ = ("_examples", "_observer", "block")
 
     def __init__(self, block: Block, observer: MetricsObserver) -> None:
-        self._block = block
+        self.block = block
         self._observer = observer
         self._examples: Block | None = None
 
     def begin(self) -> None:
         """Count a call under way."""
-        whole, _, first = self._block.cells
+        whole, _, first = self.block.cells
         whole[first] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        whole, _, first = self._block.cells
+        whole, _, first = self.block.cells
         whole[first] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        whole, floats, first = self._block.cells
+        whole, floats, first = self.block.cells
         bucket = first + _ENDED
         # Many are as fast as the first bucket says, and a search costs as much as all.
         if seconds > _QUICK:
@@ -359,7 +359,7 @@ class PlainTally:
             return
         block = self._examples
         if block is None:
-            service, endpoint, _ = self._block.labels
+            service, endpoint, _ = self.block.labels
             block = self._examples = self._observer.examples(service, endpoint)
         whole, floats, first = block.cells
         bucket = bisect_left(_BUCKETS, seconds)
