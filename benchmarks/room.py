@@ -65,6 +65,71 @@ def around(
 
 
 @final
+class Places:
+    """One function that is called with the name of whom it calls.
+
+    As a library's method: there is one for all services, and what is known of one is
+    found by what the call has.
+
+    Args:
+        runtime: What the agent gives to the room.
+        function: What is called.
+    """
+
+    def __init__(self, runtime: Runtime, function: Function) -> None:
+        self._runtime = runtime
+        self._function = function
+        self._places: dict[str, _Place] = {}
+        lanes = self._lanes = runtime.registry.cache()
+        monotonic, told = runtime.clock.monotonic, self._told
+
+        def call(name: str) -> Any:
+            lane = lanes.get(name)
+            if lane is None or CURRENT.get() is not None or is_watched():
+                return told(name)
+            total = lane.plans[None]
+            started = monotonic()
+            generation = lane.enter(started)
+            if generation == NO_WAY:
+                return told(name)
+            deadline = started + total
+            made: Outcome | BaseException
+            try:
+                result = function()
+            except Exception as error:
+                made = Raised(error)
+            except BaseException as error:
+                made = error
+            else:
+                now = monotonic()
+                if now < deadline:
+                    lane.succeed(generation, started, now)
+                    return result
+                made = Returned(result)
+            lane.tally.withdraw()
+            begun = Begun(generation, started, made)
+            del made
+            call = self._places[name].call(started)
+            return resume_sync(runtime, lane, call, _Io(function), begun)
+
+        self.call = call
+
+    def add(self, service: str, endpoint: str) -> str:
+        """Return the name by which an endpoint of a service is called from now on."""
+        name = f"{service} {endpoint}"
+        self._places[name] = _Place(self._runtime, self._function, service, endpoint)
+        return name
+
+    def _told(self, name: str) -> Any:
+        place = self._places[name]
+        result = place.told(_Io(self._function))
+        if place.lane is not None:
+            place.lane.note(None, place.total)
+            self._lanes[name] = place.lane
+        return result
+
+
+@final
 class _Place:
     """What the calls of one function have in common."""
 

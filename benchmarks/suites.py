@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib
-import itertools
-import random
 import resource
 import subprocess
 import sys
@@ -18,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import databases
+from benchmarks.growth import agent_for, growth, successes
 from benchmarks.harness import instructions
-from benchmarks.harness.figure import CONTROL
 from benchmarks.harness.installed import installed
 from benchmarks.harness.interleave import (
     alternate,
@@ -32,7 +29,6 @@ from benchmarks.harness.statistics import BARE, BARE_AGAIN, WRAPT, sample
 from benchmarks.harness.workers import environment
 from benchmarks.stacks import STACKS, is_installed
 from benchmarks.targets import TARGETS
-from resilience_instrument.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -199,162 +195,7 @@ def _processor_time() -> float:
     return used.ru_utime + used.ru_stime
 
 
-# -- as work grows ----------------------------------------------------------------
-
-
-def _agent(services: int) -> Any:
-    """Return a new agent's runtime that tells this many services apart."""
-    from resilience_instrument._agent import Agent  # noqa: PLC0415
-    from resilience_instrument.config.load import from_environment  # noqa: PLC0415
-
-    agent = Agent(from_environment({"RESILIENCE_METRICS_PORT": "0"}))
-    agent.clock = agent.runtime.clock = agent.registry._clock = _HeldClock()  # noqa: SLF001
-    agent.registry._limit = services + 1  # noqa: SLF001
-    agent.store._limit = services + 1  # noqa: SLF001
-    return agent
-
-
-class _HeldClock(SystemClock):
-    """Time that passes by readings.
-
-    What a service does once a second would be done at nearly each of its calls where
-    ten thousand are called in turn, and hardly ever where there is one.
-    """
-
-    __slots__ = ()
-
-    monotonic = staticmethod(itertools.count(1000.0, 1e-7).__next__)
-
-
-def _nothing() -> None:
-    """Do nothing."""
-
-
-class _Number:
-    """One number and as much beside it as the agent has beside each of its own."""
-
-    __slots__ = ("beside", "value")
-
-    def __init__(self) -> None:
-        self.value = 1000
-        self.beside = bytes(_BESIDE)
-
-
-def _touching() -> Callable[[], None]:
-    """Return the control: a function that adds to numbers that only it has.
-
-    They are about as many as the agent touches in a call, and spread as widely.
-    """
-    numbers = tuple(_Number() for _ in range(_TOUCHED))
-
-    def touch() -> None:
-        for number in numbers:
-            number.value += 1
-
-    return touch
-
-
-_TOUCHED: Final = 40
-_BESIDE: Final = 200
-
-
-def _round_trip(functions: list[Callable[[], Any]]) -> Callable[[], float]:
-    """Return what takes nanoseconds a call over all of these functions."""
-    turns = max(1, 20_000 // len(functions))
-    # As an app would call them: what comes next cannot be fetched in advance.
-    random.Random(0).shuffle(functions)
-
-    def run() -> float:
-        begun = time.process_time()
-        for _ in range(turns):
-            for function in functions:
-                function()
-        return (time.process_time() - begun) / turns / len(functions) * 1e9
-
-    return run
-
-
-def growth(*, full: bool) -> Iterator[Result]:
-    """Measure one call while there is more of everything that there can be more of."""
-    from benchmarks.room import around  # noqa: PLC0415
-
-    rounds = 20 if full else 5
-    for what, sizes in {
-        "services": (1, 100, 1000, 10_000),
-        "endpoints": (1, 10, 100, 200),
-        "open circuits": (0, 10, 100, 1000),
-    }.items():
-        contestants = {BARE: _round_trip([_nothing] * 1000)}
-        for size in sizes:
-            agent = _agent(10_001)
-            names = [
-                ("one", f"/{index}") if what == "endpoints" else (f"s{index}", "/")
-                for index in range(size if what != "open circuits" else 1)
-            ]
-            functions = [
-                around(agent.runtime, _nothing, service=service, endpoint=endpoint)
-                for service, endpoint in names
-            ]
-            if what == "open circuits":
-                _open(agent, size)
-            for function in functions:
-                function()
-            contestants[f"{size} {what}"] = _round_trip(functions)
-            if what == "services":
-                control = [_touching() for _ in names]
-                contestants[f"{size}{CONTROL}"] = _round_trip(control)
-        contestants[BARE_AGAIN] = contestants[BARE]
-        gc.collect()
-        gc.freeze()
-        yield Result(f"more {what}", "ns a call", interleave(rounds, contestants))
-    yield Result("more calls at once", "ns a call", interleave(rounds, _at_once()))
-
-
-async def _pause() -> None:
-    """Let every other task run."""
-    await asyncio.sleep(0)
-
-
-def _at_once() -> dict[str, Callable[[], float]]:
-    """Return what takes a call's time while others are under way, and the control."""
-    from benchmarks.room import around  # noqa: PLC0415
-
-    governed = around(_agent(1).runtime, _pause, is_async=True)
-    contestants: dict[str, Callable[[], float]] = {BARE: _tasks(_pause, 1)}
-    for size in (1, 10, 100, 1000):
-        contestants[f"{size} calls at once"] = _tasks(governed, size)
-        contestants[f"{size}{CONTROL}"] = _tasks(_pause, size)
-    contestants[BARE_AGAIN] = contestants[BARE]
-    return contestants
-
-
-def _tasks(function: Callable[[], Any], width: int) -> Callable[[], float]:
-    """Return what takes nanoseconds a call where `width` are under way."""
-    turns = 10_000 // width
-
-    async def work() -> None:
-        for _ in range(turns):
-            await function()
-
-    async def crowd() -> float:
-        begun = time.process_time()
-        await asyncio.gather(*(work() for _ in range(width)))
-        return (time.process_time() - begun) / turns / width * 1e9
-
-    return lambda: asyncio.run(crowd())
-
-
-def _open(agent: Any, count: int) -> None:
-    """Open the circuits of `count` services."""
-    from resilience_instrument.verdict import Evidence  # noqa: PLC0415
-
-    for index in range(count):
-        breaker = agent.registry.policies(f"dead{index}").breaker
-        now = agent.clock.monotonic()
-        for _ in range(5):
-            permit, _ = breaker.acquire(now)
-            breaker.record(permit, Evidence.FAILURE, now, "error")
-        assert breaker.state(now) == "open"
+# -- what it takes and loses ---------------------------------------------------------
 
 
 def memory(*, full: bool) -> Iterator[Result]:
@@ -369,7 +210,7 @@ def memory(*, full: bool) -> Iterator[Result]:
     count = 10_000 if full else 1000
     target = TARGETS["requests"]()
     target.prepare()
-    agent = _agent(count)
+    agent = agent_for(count)
     done = _patch.apply(room.targets(agent.runtime))
     with tempfile.NamedTemporaryFile() as file:
         agent.store.settle(Ledger(file.name).allocate)
@@ -418,7 +259,7 @@ def scraped(*, full: bool) -> Iterator[Result]:
     from resilience_instrument.signals.exposition import Exposition  # noqa: PLC0415
     from resilience_instrument.signals.gather import gather  # noqa: PLC0415
 
-    agent = _agent(1024)
+    agent = agent_for(1024)
     call = around(agent.runtime, _nothing)
     for index in range(100):
         around(agent.runtime, _nothing, service=f"s{index}")()
@@ -467,7 +308,7 @@ def exactness(*, full: bool) -> Iterator[Result]:
     from benchmarks.room import around  # noqa: PLC0415
 
     width, each = 8, 100_000 if full else 20_000
-    agent = _agent(1)
+    agent = agent_for(1)
     function = around(agent.runtime, _nothing)
     function()
     before = sys.getswitchinterval()
@@ -478,7 +319,7 @@ def exactness(*, full: bool) -> Iterator[Result]:
         _in_threads(width, each, careless.count)
     finally:
         sys.setswitchinterval(before)
-    found = _successes(agent)
+    found = successes(agent)
     assert found == width * each + 1, f"{found} of {width * each + 1} calls counted"
     assert careless.value < width * each, "the negative control lost nothing"
     lost = width * each - careless.value
@@ -487,6 +328,10 @@ def exactness(*, full: bool) -> Iterator[Result]:
         "calls lost",
         {BARE: sample([1.0]), "agent": sample([0.0]), "careless": sample([lost])},
     )
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class _Careless:
@@ -516,19 +361,6 @@ def _in_threads(width: int, each: int, function: Callable[[], Any]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def _successes(agent: Any) -> int:
-    from resilience_instrument.signals import catalog  # noqa: PLC0415
-    from resilience_instrument.signals.gather import gather  # noqa: PLC0415
-    from resilience_instrument.signals.layout import LAYOUTS  # noqa: PLC0415
-
-    cell = LAYOUTS[catalog.API_REQUEST.scope].at(catalog.API_REQUEST, "success")
-    return sum(
-        block.counts[cell]
-        for block in gather(agent.store, None).blocks
-        if block.layout.scope == catalog.API_REQUEST.scope
-    )
 
 
 SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {

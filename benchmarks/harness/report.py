@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.statistics import TOLERANCE, compare, noise
+from benchmarks.harness.statistics import TOLERANCE, band, compare, noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from benchmarks.harness.statistics import Sample
+    from benchmarks.harness.statistics import Row, Sample
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,24 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def rows(self) -> list[Row]:
+        """Every stack beside the bare call."""
+        return compare(self.samples, higher_is_better=self.higher_is_better)
+
+    @property
+    def noise(self) -> float | None:
+        """How far the two rows of the bare call differ, None where there is one."""
+        return noise(self.samples, higher_is_better=self.higher_is_better)
+
+    @property
+    def band(self) -> float:
+        """Within what share of a value nothing can be told from noise."""
+        return band(self.samples, higher_is_better=self.higher_is_better)
+
+    @property
     def is_void(self) -> bool:
         """Whether the noise check says that these numbers prove nothing."""
-        found = noise(self.samples)
+        found = self.noise
         return found is not None and found > TOLERANCE
 
     def text(self) -> str:
@@ -47,16 +62,16 @@ class Result:
         title = f"{self.name} ({self.unit})"
         lines = ["", title, "-" * len(title)]
         lines.append(
-            f"{'':24}{'min':>12}{'median':>12}{'spread':>8}{'ratio':>9}"
+            f"{'':24}{'best':>12}{'median':>12}{'spread':>8}{'ratio':>9}"
             f"{'added':>12}{'W':>8}"
         )
-        for row in compare(self.samples):
+        for row in self.rows:
             in_w = "" if row.in_w is None else f"{row.in_w:.2f}"
             lines.append(
-                f"{row.stack:24}{row.sample.least:12,.0f}{row.sample.median:12,.0f}"
+                f"{row.stack:24}{row.best:12,.0f}{row.sample.median:12,.0f}"
                 f"{row.sample.spread:8.1%}{row.ratio:9.3f}{row.added:+12,.0f}{in_w:>8}"
             )
-        found = noise(self.samples)
+        found = self.noise
         if found is not None:
             word = "VOID: too much noise" if self.is_void else "noise check passed"
             lines.append(f"{word}, the two bare rows differ by {found:.1%}")
@@ -70,8 +85,8 @@ class Result:
             "unit": self.unit,
             "higher_is_better": self.higher_is_better,
             "void": self.is_void,
-            "noise": noise(self.samples),
-            "rows": [dataclasses.asdict(row) for row in compare(self.samples)],
+            "noise": self.noise,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
             "notes": self.notes,
         }
 

@@ -27,15 +27,21 @@ class Sample:
 
     Attributes:
         least: The smallest value.
+        most: The largest one.
         median: The middle one.
         spread: The middle half of the values, as a share of the median.
         rounds: How many values there were.
     """
 
     least: float
+    most: float
     median: float
     spread: float
     rounds: int
+
+    def best(self, *, higher_is_better: bool) -> float:
+        """Return the value that the least of what else was running has spoilt."""
+        return self.most if higher_is_better else self.least
 
 
 def sample(values: Sequence[float]) -> Sample:
@@ -45,7 +51,7 @@ def sample(values: Sequence[float]) -> Sample:
     if len(values) > 1 and median:
         low, _, high = statistics.quantiles(values, n=4)
         spread = (high - low) / median
-    return Sample(min(values), median, spread, len(values))
+    return Sample(min(values), max(values), median, spread, len(values))
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Row:
     Attributes:
         stack: The name of the stack.
         sample: What it needed.
+        best: The value of that to compare.
         ratio: The same as a multiple of the bare call.
         added: What it adds to the bare call.
         in_w: What it adds as a multiple of what a no-op wrapt wrapper adds, None
@@ -63,30 +70,53 @@ class Row:
 
     stack: str
     sample: Sample
+    best: float
     ratio: float
     added: float
     in_w: float | None
 
 
-def compare(samples: Mapping[str, Sample]) -> list[Row]:
+def compare(
+    samples: Mapping[str, Sample], *, higher_is_better: bool = False
+) -> list[Row]:
     """Put every stack beside the bare call."""
-    bare = samples[BARE].least
-    wrapt = samples[WRAPT].least - bare if WRAPT in samples else 0.0
+    best = {
+        name: taken.best(higher_is_better=higher_is_better)
+        for name, taken in samples.items()
+    }
+    bare = best[BARE]
+    wrapt = best[WRAPT] - bare if WRAPT in best else 0.0
     return [
         Row(
             stack,
             taken,
-            taken.least / bare,
-            taken.least - bare,
-            (taken.least - bare) / wrapt if wrapt > 0 else None,
+            best[stack],
+            best[stack] / bare,
+            best[stack] - bare,
+            (best[stack] - bare) / wrapt if wrapt > 0 else None,
         )
         for stack, taken in samples.items()
     ]
 
 
-def noise(samples: Mapping[str, Sample]) -> float | None:
+def noise(
+    samples: Mapping[str, Sample], *, higher_is_better: bool = False
+) -> float | None:
     """Return how far two rows of the bare call differ, None without a second one."""
     if BARE_AGAIN not in samples:
         return None
-    first, second = samples[BARE].least, samples[BARE_AGAIN].least
+    first, second = (
+        samples[name].best(higher_is_better=higher_is_better)
+        for name in (BARE, BARE_AGAIN)
+    )
     return abs(first - second) / min(first, second)
+
+
+def band(samples: Mapping[str, Sample], *, higher_is_better: bool = False) -> float:
+    """Return within what share of a value nothing can be told from noise.
+
+    That is how far the rounds of the bare call differ among themselves, the middle
+    half of them, or how far its two rows do, whichever is more.
+    """
+    found = [samples[name].spread for name in (BARE, BARE_AGAIN) if name in samples]
+    return max(*found, noise(samples, higher_is_better=higher_is_better) or 0.0)

@@ -64,8 +64,8 @@ def execute(
     call: Call, policies: ServicePolicies, io: Io, observer: Observer, clock: Clock
 ) -> Coroutine[object, None, Outcome]:
     """Make the call: attempts, pauses and refusals, and tell how it ended."""
-    now = policies.used = clock.monotonic()
-    policies.budget.deposit(now)
+    now = clock.monotonic()
+    policies.pay(now)
     # Returned and not awaited here: a coroutine less on every call.
     return Execution(call, policies, io, observer, clock, now).run()
 

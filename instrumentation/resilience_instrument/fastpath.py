@@ -15,10 +15,10 @@ from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
+from resilience_instrument.events import numbers_of
 from resilience_instrument.outcome import Raised, Returned
-from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.latency import MANY
-from resilience_instrument.signals.plain import ENDED, QUICK, SECONDS_AT
+from resilience_instrument.signals.plain import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resilience_instrument.call import Call
     from resilience_instrument.engine import Io
     from resilience_instrument.errors import ResilienceError
-    from resilience_instrument.events import Numbers, Observer, Tally, Track, Trail
+    from resilience_instrument.events import Observer, Tally, Track, Trail
     from resilience_instrument.outcome import Outcome
     from resilience_instrument.registry import ServicePolicies
     from resilience_instrument.verdict import Judgement
@@ -55,11 +55,11 @@ class Lane:
         "_block",
         "_breaker",
         "_budget",
-        "_kept",
         "_latencies",
         "_look",
         "_observer",
         "call",
+        "plain",
         "plans",
         "policies",
         "tally",
@@ -85,12 +85,13 @@ class Lane:
         self.trail: Trail | None = None
         """What follows its calls, once one of them was recorded."""
         # Adding here costs half of what a call of the tally does.
-        self._block: Numbers | None = getattr(tally, "block", None)
+        self._block = numbers_of(tally)
         self._breaker = policies.breaker
-        self._kept = policies.base
+        self.plain = policies.plain
+        """As the policies are, which are dropped with the lane when they change."""
         self._look = look
-        budget = policies.budget
-        self._budget = budget if isinstance(budget, Budget) else None
+        # Only of a `Budget` it is ever earlier than its edge.
+        self._budget: Any = policies.budget
         self._latencies = None
         if policies.measures and call.measured:
             self._latencies = policies.latencies[call.repeatable]
@@ -106,25 +107,23 @@ class Lane:
 
     def enter(self, now: float) -> int:
         """Begin a call at `now`; return the breaker's generation, or `NO_WAY`."""
-        breaker, policies = self._breaker, self.policies
+        breaker = self._breaker
         # Read in this order, what a circuit that opens meanwhile is told is stale.
         generation = breaker.generation
-        if not (breaker.free and policies.plain):
+        if not (breaker.free and self.plain):
             return NO_WAY
-        self._kept.used = now
         if self._look is not None:
             self._look(now)
         budget = self._budget
-        if budget is not None and now < budget.edge:
+        if now < budget.edge:
             budget.calls += 1
         else:
-            policies.budget.deposit(now)
+            self.policies.pay(now)
         block = self._block
         if block is None:
             self.tally.begin()
         else:
-            whole, _, first = block.cells
-            whole[first] += 1
+            block.whole[block.first] += 1
         return generation
 
     def succeed(
@@ -137,7 +136,7 @@ class Lane:
     ) -> None:
         """End a call whose attempt succeeded."""
         breaker, latencies, seconds = self._breaker, self._latencies, now - begun
-        change = None
+        change, good = None, MANY
         if (
             breaker.calm
             and generation == breaker.generation
@@ -145,20 +144,24 @@ class Lane:
             and seconds < breaker.slow_after
         ):
             breaker.good += 1
+            good = breaker.good
         else:
             change = breaker.succeed(generation, begun, now)
         if latencies is not None:
-            if now < latencies.edge and len(latencies.fresh) < MANY:
-                latencies.fresh.append(seconds)
+            # As long as few successes wait to be folded, few durations do, and the
+            # number of these is at hand.
+            if now < latencies.edge and (good < MANY or len(latencies) < MANY):
+                latencies.append(seconds)
             else:
                 latencies.add(seconds, now)
         block = self._block
         if block is None or seconds > QUICK:
             self.tally.succeed(seconds)
         else:
-            whole, floats, first = block.cells
-            whole[first + ENDED] += 1
-            floats[first + SECONDS_AT] += seconds
+            # At once, as all of it may be laid elsewhere while another thread runs.
+            ended, spent, first = block.ended, block.spent, block.first
+            ended[first] += 1
+            spent[first] += seconds
         if change is not None:
             call = self.call
             if track is not None:

@@ -50,8 +50,8 @@ class Followed(Execution):
         observer: Observer,
         clock: Clock,
     ) -> None:
-        now = policies.used = clock.monotonic()
-        policies.budget.deposit(now)
+        now = clock.monotonic()
+        policies.pay(now)
         super().__init__(call, policies, io, observer, clock, now)
         self._entry: Entry | None = None
 

@@ -159,6 +159,17 @@ class ServicePolicies:
             )
         return self._adaptive
 
+    def pay(self, now: float) -> None:
+        """Pay into the retry budget for a call that starts at `now`.
+
+        That the service is in use is noted where the budget looks at the time, which
+        it does at least once a second: who was idle longest needs no more, and what
+        every call writes is one object less.
+        """
+        if now >= self.budget.edge:
+            self.base.used = now
+        self.budget.deposit(now)
+
     def took(self, call: Call, seconds: float, now: float, *, timed_out: bool) -> None:
         """Take in an attempt that succeeded or timed out, where this `measures`."""
         estimates = self.adaptive if self.settings.adaptive.mode == "enforce" else None
@@ -447,12 +458,15 @@ class Registry:
         """Who looks whether the file has changed, None if nobody does."""
         return None if self.look is _look_away else self.look
 
-    def cache(self) -> dict[Any, Any]:
+    def cache(self, made: dict[Any, Any] | None = None) -> dict[Any, Any]:
         """Return a dictionary that is emptied whenever what is kept here changes.
 
         Services that make room, other settings and a fork empty it.
+
+        Args:
+            made: One that does more than that when it is emptied.
         """
-        made: dict[Any, Any] = {}
+        made = {} if made is None else made
         self._caches.append(made)
         return made
 

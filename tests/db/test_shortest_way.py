@@ -193,8 +193,8 @@ def test_what_is_interrupted_is_watched_no_more(
 
 def watched(connection: Any) -> Any:
     """Return what is still watched of a connection."""
-    last = connection._resilience_terms[2]
-    return last if isinstance(last, dict) else last.timed
+    last = connection._resilience_terms[-1]
+    return last if isinstance(last, set) else last.dog.timed or last.end
 
 
 @pytest.mark.parametrize("name", ["psycopg2", "psycopg"])
@@ -261,7 +261,7 @@ def test_a_connection_of_psycopg_that_is_shared_limits_each_thread(
 
         assert not any(thread.is_alive() for thread in threads)
         assert ["QueryCanceled"] * 3 == [each.__name__ for each in came]
-        assert {} == watched(place.connection)
+        assert not watched(place.connection)
 
 
 def test_what_fails_in_a_pipeline_is_not_sent_again(
@@ -352,7 +352,7 @@ def test_the_shortest_way_starts_the_watchdog(
     started: list[bool] = []
     with opening(name, request.getfixturevalue(wanted)) as place:
         forbid(monkeypatch)
-        dog = place.connection._resilience_terms[2]
+        dog = place.connection._resilience_terms[-1].dog
         before, dog.running = dog.running, False
         monkeypatch.setattr(_watchdog.Watchdog, "start", lambda _: started.append(True))
 
@@ -365,8 +365,11 @@ def test_the_shortest_way_starts_the_watchdog(
 def test_what_was_never_struck_has_nothing_to_settle() -> None:
     """An interrupt may come before it was watched at all."""
     dog = _watchdog.Watchdog(lambda *_: None)
+    about = threading.Event()
+    turn = _watchdog.Turn(dog, lambda _: _watchdog.Slot(0.0, lambda _: None), about)
 
-    assert not psycopg2_room._settle(dog, 5)
+    assert not psycopg2_room._settle(turn.over(5.0))
+    assert turn.end is None
 
 
 def test_pymysql_goes_on_where_it_cannot_be_described(

@@ -10,16 +10,17 @@ from __future__ import annotations
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
+from resilience_instrument.events import numbers_of
 from resilience_instrument.fastpath import Lane
 from resilience_instrument.integrations._room import remember
 from resilience_instrument.integrations._sql import ENDING, READ, REPEATABLE
 from resilience_instrument.integrations._traced import Traced, traced
 from resilience_instrument.policies.deadline import CURRENT
-from resilience_instrument.signals.plain import ENDED, QUICK, SECONDS_AT
+from resilience_instrument.signals.plain import QUICK
 
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
-    from resilience_instrument.events import Numbers, Tally, Track, Trail
+    from resilience_instrument.events import Tally, Track, Trail
     from resilience_instrument.fastpath import Begun
     from resilience_instrument.integrations._dbapi import Link
     from resilience_instrument.integrations._room import Runtime
@@ -47,7 +48,7 @@ class Within:
     asks = False
 
     def __init__(self, call: Call, tally: Tally) -> None:
-        self._block: Numbers | None = getattr(tally, "block", None)
+        self._block = numbers_of(tally)
         self.call = call
         self.tally = tally
         self.trail: Trail | None = None
@@ -58,8 +59,7 @@ class Within:
         if block is None:
             self.tally.begin()
         else:
-            whole, _, first = block.cells
-            whole[first] += 1
+            block.whole[block.first] += 1
         return 0
 
     def succeed(
@@ -75,9 +75,10 @@ class Within:
         if block is None or seconds > QUICK:
             self.tally.succeed(seconds)
         else:
-            whole, floats, first = block.cells
-            whole[first + ENDED] += 1
-            floats[first + SECONDS_AT] += seconds
+            # At once, as all of it may be laid elsewhere while another thread runs.
+            ended, spent, first = block.ended, block.spent, block.first
+            ended[first] += 1
+            spent[first] += seconds
 
     def withdraw(self, begun: Begun) -> Within:  # noqa: ARG002 - likewise
         """Take a statement off the short way."""
@@ -187,6 +188,27 @@ def keep(link: Link, call: Call, policies: ServicePolicies | None) -> None:
     if lanes is None:
         lanes = link.lanes[link] = Lanes(link)
     lanes.keep(call, policies)
+    _make_known(link, lanes)
+
+
+def _make_known(link: Link, lanes: Lanes) -> None:
+    """Let lanes be found by their link alone, as long as they are kept."""
+    link.known = lanes
+    # Looked at afterwards: `Kept` forgets in the other order, so one of both notices.
+    if link.lanes.get(link) is not lanes:
+        link.known = None
+
+
+@final
+class Kept(dict["Link", Lanes]):
+    """The lanes of the links of one library, which forget them as they are emptied."""
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        links = list(self)
+        super().clear()
+        for link in links:
+            link.known = None
 
 
 def named(link: Link, summary: str, *, unbounded: bool) -> Within | None:
@@ -215,6 +237,8 @@ def find(link: Link, text: Any, *, first: bool, own: bool) -> AnyLane | None:
     lanes = link.lanes.get(link)
     if lanes is None:
         return None
+    if link.known is not lanes:
+        _make_known(link, lanes)
     unbounded = not own
     lane: AnyLane | None
     if first:

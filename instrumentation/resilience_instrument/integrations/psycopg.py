@@ -42,8 +42,6 @@ GRACE: Final = 0.9
 # A plain number is compared faster than one that is also a name.
 _IDLE: Final = int(psycopg.pq.TransactionStatus.IDLE)
 
-_NOBODY: Final = 0
-
 
 @final
 class _Driver:
@@ -95,33 +93,6 @@ class _Watch:
 _WATCH: Final[ContextVar[_Watch | None]] = ContextVar("resilience_watch", default=None)
 
 
-@final
-class _Turn:
-    """Whose turn it is on one connection: a thread with a statement on the short way.
-
-    Whoever finds `_NOBODY` there puts its own number there, and `_NOBODY` again when
-    it is done. Between looking and putting nothing may be called, so that no thread
-    comes in between.
-    """
-
-    __slots__ = ("late", "limit", "thread")
-
-    def __init__(self) -> None:
-        self.thread = _NOBODY
-        self.limit = 0.0
-        """The seconds that the statement has."""
-        self.late = False
-        """Whether they are over."""
-
-    def over(self, thread: int) -> bool:
-        """End the turn of a thread, if it had one; tell whether its time was over."""
-        if self.thread != thread:
-            return False
-        late, self.late = self.late, False
-        self.thread = _NOBODY
-        return late
-
-
 class _LateError(Exception):
     """The time is over; it never leaves this room."""
 
@@ -138,8 +109,12 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         send = _sending(rollback, is_async=is_async)
         waiting: Any = _waiting_async if is_async else _waiting
         executing = _executing(rollback, is_async=is_async)
-        if not is_async and _is_brief(connection.wait):
-            waiting, executing = _waiting_briefly, _executing_briefly(rollback)
+        brief = not is_async and _is_brief(connection.wait)
+        if brief and _is_known(cursor.execute):
+            # A float of its own says in `wait` who it is that calls it.
+            pause = float(repr(_pause(connection.wait)))
+            waiting = _waiting_briefly(pause)
+            executing = _executing_briefly(rollback, pause)
         found += [
             Target(connection, "connect", _connecting(links, is_async=is_async)),
             Replacement(connection, "wait", waiting),
@@ -210,7 +185,7 @@ class _Connecting(_dbapi.Sending):
 
     def _equip(self, connection: Any) -> Any:
         connection._resilience = self.link  # noqa: SLF001 - ours
-        connection._resilience_turn = _Turn()  # noqa: SLF001
+        connection._resilience_late = set()  # noqa: SLF001
         _bind(connection, own=_postgresql.limits_statements(self._given))
         return connection
 
@@ -262,11 +237,14 @@ class _AsyncConnecting(_Connecting):
 
 
 def _bind(connection: Any, *, own: bool) -> None:
-    """Note whether the app limits statements itself, for both ways."""
-    link, turn = connection._resilience, connection._resilience_turn  # noqa: SLF001 - ours
+    """Note whether the app limits statements itself, for both ways.
+
+    The last of the terms says which threads have a statement whose time was over.
+    """
+    link, late = connection._resilience, connection._resilience_late  # noqa: SLF001 - ours
     connection._resilience_own = own  # noqa: SLF001
     # A number, not a truth value, is what finds a place in a tuple fastest.
-    connection._resilience_terms = link, int(not own), turn  # noqa: SLF001
+    connection._resilience_terms = link, int(not own), late  # noqa: SLF001
 
 
 _NOT_FOR_LIBPQ: Final = frozenset(
@@ -355,8 +333,26 @@ def _executing(rollback: Any, *, is_async: bool) -> Callable[[Any], Any]:
     return make
 
 
-def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+def _is_known(execute: Any) -> bool:
+    """Tell whether the driver's `execute` waits for a generator and does no more."""
+    code: Any = getattr(execute, "__code__", None)
+    return (
+        parameters(execute) == ("self", "query", "params", "prepare", "binary")
+        and {*code.co_names} == _NAMES
+    )
+
+
+_NAMES: Final = {
+    *("_conn", "lock", "wait", "_execute_gen"),
+    *("e", "_NO_TRACEBACK", "with_traceback"),
+}
+
+
+def _executing_briefly(  # noqa: C901 - see below
+    rollback: Any, pause: float
+) -> Callable[[Any], Any]:
     """Return what makes the new `execute` where the driver's own `wait` has a limit."""
+    bare: Any = errors._NO_TRACEBACK  # type: ignore[attr-defined, unused-ignore]  # noqa: SLF001 - it has no other name
     in_full = _executing(rollback, is_async=False)
 
     def make(original: Any) -> Any:  # noqa: C901 - see below
@@ -364,34 +360,24 @@ def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - s
         # Asked for as an attribute, a method of an object in C is made anew each time.
         watched, deadline = _WATCH.get, CURRENT.get
 
-        def sending(
-            cursor: Any, query: Any, params: Any, connection: Any
-        ) -> _Statement:
-            # In a pipeline an error belongs to whatever was sent before.
-            whole = query if connection._pipeline is None else None  # noqa: SLF001 - as above
-            attempt = _Statement(original, (cursor, query, params), {}, whole)
-            attempt.connection, attempt.rollback = connection, rollback
-            return attempt
-
         @functools.wraps(original)
         def execute(  # noqa: C901 - see below
             self: Any, query: Any, params: Any = None, **kwargs: Any
         ) -> Any:
             # One function on purpose: another for a part of it costs a tenth of it.
-            generation, attempt, thread = NO_WAY, None, _NOBODY
+            generation = NO_WAY
             try:
                 connection = self._conn
-                link, kind, turn = connection._resilience_terms  # noqa: SLF001 - ours
+                link, kind, late = connection._resilience_terms  # noqa: SLF001 - ours
                 if (
-                    type(query) is str
                     # A text of 10 MB must not even be hashed.
-                    and len(query) <= READ
+                    len(query) <= READ
                     and not kwargs
                     and watched() is None
                     and deadline() is None
                     and "opentelemetry.context" not in modules
                 ):
-                    lanes = link.lanes[link]
+                    lanes = link.known
                     first = connection.pgconn.transaction_status == _IDLE
                     kinds = lanes.firsts if first else lanes.others
                     lane = kinds[kind].get(query)
@@ -404,30 +390,27 @@ def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - s
             if generation == NO_WAY:
                 return told(self, query, params, **kwargs)
             try:
-                if limit is None:
-                    result = original(self, query, params)
-                else:
-                    thread = get_ident()
-                    if turn.thread == _NOBODY:
-                        turn.thread = thread
-                        turn.limit = limit
-                        result = original(self, query, params)
-                        turn.thread = _NOBODY
-                    else:
-                        # Another thread has its turn on the connection.
-                        attempt = sending(self, query, params, connection)
-                        result = attempt(started + limit)
+                # What the driver's own does, whose part this is for a tenth less.
+                with connection.lock:
+                    connection.wait(self._execute_gen(query, params), pause, limit)
             except BaseException as error:
+                if isinstance(error, bare):
+                    error.__traceback__ = None
                 begun = Begun(generation, started, error)
             else:
                 try:
                     lane.succeed(generation, started, monotonic())
                 except Exception as fault:
                     link.runtime.fault("engine", fault)
-                return result
-            if attempt is None:
-                attempt = sending(self, query, params, connection)
-                attempt.late = thread != _NOBODY and turn.over(thread)
+                return self
+            attempt = _Statement(original, (self, query, params), {}, query)
+            attempt.connection, attempt.rollback = connection, rollback
+            # In a pipeline an error belongs to whatever was sent before.
+            if connection._pipeline is not None:  # noqa: SLF001 - it has no other name
+                attempt.whole = None
+            if get_ident() in late:
+                late.remove(get_ident())
+                attempt.late = True
             return _dbapi.go_on(link, lane, begun, attempt, limit)
 
         return execute
@@ -569,39 +552,50 @@ def _is_brief(wait: Any) -> bool:
     )
 
 
-def _waiting_briefly(original: Any) -> Any:
-    """Return the new `wait` where the driver's own keeps limits."""
-    in_full = _waiting(original)
-    pause = original.__defaults__[0]
+def _pause(wait: Any) -> float:
+    """Return the driver's own interval."""
+    found: float = wait.__defaults__[0]
+    return found
+
+
+def _waiting_briefly(ours: float) -> Callable[[Any], Any]:
+    """Return what makes the new `wait` where the driver's own keeps limits.
+
+    Args:
+        ours: The interval of statements on the short way, and of nothing else.
+    """
     over: Any = errors._WaitTimeout  # type: ignore[attr-defined, unused-ignore]  # noqa: SLF001 - it has no other name
 
-    @functools.wraps(original)
-    def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        try:
-            turn = self._resilience_turn
-            if turn.thread != get_ident():
-                turn = None
-        except AttributeError:
-            turn = None
-        if turn is None:
-            return in_full(self, gen, interval, timeout)
-        try:
-            return original(self, gen, interval, turn.limit)
-        except over:
-            turn.late = True
-        with contextlib.suppress(psycopg.Error):
-            self.cancel_safe(timeout=GRACE)
-        try:
-            result = original(self, gen, interval, GRACE)
-        except over:
-            self.close()
-        else:
-            # It was as good as done: nobody has to know.
-            turn.late = False
-            return result
-        raise _lost()
+    def make(original: Any) -> Any:
+        in_full = _waiting(original)
+        pause = _pause(original)
 
-    return wait
+        @functools.wraps(original)
+        def wait(
+            self: Any, gen: Any, interval: Any = pause, timeout: Any = None
+        ) -> Any:
+            if interval is not ours:
+                return in_full(self, gen, interval, timeout)
+            try:
+                return original(self, gen, interval, timeout)
+            except over:
+                late = self._resilience_late
+                late.add(get_ident())
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=GRACE)
+            try:
+                result = original(self, gen, interval, GRACE)
+            except over:
+                self.close()
+            else:
+                # It was as good as done: nobody has to know.
+                late.remove(get_ident())
+                return result
+            raise _lost()
+
+        return wait
+
+    return make
 
 
 def _waiting_async(original: Any) -> Any:

@@ -204,8 +204,30 @@ class _Connection(ext.connection):  # type: ignore[misc]
     _resilience: Link | None = None
     _resilience_watchdog: Any = None
     _resilience_own = False
+    _resilience_factory: Any = None
     # No value here: what a class has too is found slowly.
-    _resilience_terms: tuple[Link, int, Any]
+    _resilience_terms: tuple[Link | None, int, Turn | None]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make one whose cursors are governed where nobody asks for other ones."""
+        made = super().__new__(cls, *args, **kwargs)
+        _cursor_factory.__set__(made, _PLAIN)
+        return made
+
+    @property
+    def cursor_factory(self) -> Any:
+        """The class of cursors that the app has set, None if it has set none."""
+        return self._resilience_factory
+
+    @cursor_factory.setter
+    def cursor_factory(self, factory: Any) -> None:
+        self._resilience_factory = factory
+        governed = _PLAIN if factory is None else _governed(factory, _Cursor)
+        _cursor_factory.__set__(self, governed)
+
+    @cursor_factory.deleter
+    def cursor_factory(self) -> None:
+        self.cursor_factory = None
 
     def _resilience_bound(self, *, own: bool) -> None:
         """Note whether the app limits statements itself, for both ways."""
@@ -222,12 +244,12 @@ class _Connection(ext.connection):  # type: ignore[misc]
         scrollable: Any = None,
     ) -> Any:
         """Make a cursor of the class that was asked for, governed."""
-        given = cursor_factory or self.cursor_factory
-        factory = _PLAIN if given is None else _governed(given, _Cursor)
-        if name is None:
-            # By position, which costs half of what names do.
-            return _make_cursor(self, None, factory, withhold, scrollable)
-        return _make_cursor(self, name, factory, withhold, scrollable)
+        if (name or cursor_factory or scrollable) is None and not withhold:
+            # The connection has its own, and what is not said costs nothing.
+            return _make_cursor(self)
+        if cursor_factory is not None:
+            cursor_factory = _governed(cursor_factory, _Cursor)
+        return _make_cursor(self, name, cursor_factory, withhold, scrollable)
 
     def commit(self) -> None:
         """End the transaction, within the limit for a statement."""
@@ -250,7 +272,7 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
     # As the C type: a cursor has no attributes of the app's own.
     __slots__ = ()
 
-    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002, C901 - its name; see below
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002, C901, PLR0912 - its name; see below
         """Send one statement."""
         # One function on purpose: another one for a part of it costs a tenth of it.
         generation, end, sending = NO_WAY, None, None
@@ -258,13 +280,12 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
             connection: Any = self.connection
             link, kind, turn = connection._resilience_terms  # noqa: SLF001 - ours
             if (
-                type(query) is str
                 # A text of 10 MB must not even be hashed.
-                and len(query) <= READ
+                len(query) <= READ
                 and _deadline() is None
                 and "opentelemetry.context" not in modules
             ):
-                lanes = link.lanes[link]
+                lanes = link.known
                 kinds = lanes.firsts if _status(connection) == _IDLE else lanes.others
                 lane: Any = kinds[kind].get(query)
                 if lane is not None:
@@ -336,6 +357,7 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 _PLAIN: Final = _governed(ext.cursor, _Cursor)
 _make_cursor: Final = ext.connection.cursor
+_cursor_factory: Final = ext.connection.cursor_factory
 _execute: Final = ext.cursor.execute
 _status: Final = ext.connection.get_transaction_status
 

@@ -188,10 +188,10 @@ def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
     return limit is not None and waited >= limit * 0.98 and "timed out" in str(error)
 
 
-def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901, PLR0915 - see below
     """Return what makes the new `query`: the shortest way, or the one below."""
 
-    def make(original: Any) -> Any:  # noqa: C901 - see below
+    def make(original: Any) -> Any:  # noqa: C901, PLR0915 - see below
         sending = _sender(rollback, original)
         # Asked for as an attribute, a method of an object in C is made anew each time.
         deadline = CURRENT.get
@@ -204,13 +204,12 @@ def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
             try:
                 link, turn = self._resilience_terms
                 if (
-                    type(sql) is str
                     # A text of 10 MB must not even be hashed.
-                    and len(sql) <= READ
+                    len(sql) <= READ
                     and deadline() is None
                     and "opentelemetry.context" not in modules
                 ):
-                    lanes, status = link.lanes[link], self.server_status
+                    lanes, status = link.known, self.server_status
                     first = not (self._resilience_open or status & _IN_TRANSACTION)
                     kinds = lanes.firsts if first else lanes.others
                     # All limits are ours.

@@ -209,7 +209,7 @@ class _Cursor(sqlite3.Cursor):
             if len(sql) <= READ and (
                 "opentelemetry.context" not in modules or not is_watched()
             ):
-                lanes = link.lanes[link]
+                lanes = link.known
                 lane = lanes.others[0].get(sql) or lanes.other(sql, unbounded=False)
                 monotonic = link.monotonic
                 begun = monotonic()

@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
+from resilience_instrument.policies.window import end_of
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import RetrySettings
@@ -38,6 +39,8 @@ class RetryBudget(Protocol):
 
     settles: bool
     """Whether it wants to hear how attempts ended."""
+    edge: float
+    """The time up to which a deposit is but an addition."""
 
     def deposit(self, now: float) -> None:
         """Pay in for one call that starts at `now`."""
@@ -98,8 +101,23 @@ def _terms(ratio: float, minimum: float, window: float) -> _Terms:
     )
 
 
+class _Paid:
+    """What every call touches of a budget: first in it, and so on one cache line.
+
+    Attributes:
+        calls: How many paid since these were last taken into the window. A small
+            number is at hand, a large one is an object of its own each time.
+        edge: The time from which on they have to be.
+    """
+
+    __slots__ = ("calls", "edge")
+
+    calls: int
+    edge: float
+
+
 @final
-class Budget:
+class Budget(_Paid):
     """A share of the calls of the last seconds, and a reserve.
 
     Args:
@@ -108,23 +126,13 @@ class Budget:
         window: Seconds over which deposits and withdrawals count.
     """
 
-    __slots__ = (
-        "_folded",
-        "_head",
-        "_lock",
-        "_slices",
-        "_sum",
-        "_terms",
-        "calls",
-        "edge",
-    )
+    __slots__ = ("_head", "_lock", "_slices", "_sum", "_terms")
 
     settles = False
 
     def __init__(self, ratio: float, minimum: float, window: float) -> None:
         self._terms = _terms(ratio, minimum, window)
         self.calls = 0
-        self._folded = 0
         self._slices = [0] * _SLICES
         self._sum = 0
         self._head: int | None = None
@@ -137,8 +145,10 @@ class Budget:
             self.calls += 1
             return
         with self._lock:
-            self._roll_locked(now)
+            head = self._roll_locked(now)
             self.calls += 1
+            # Once a second at least: when a service was used is as exact as that.
+            self.edge = min(end_of(head, self._terms.width), end_of(int(now), 1.0))
 
     def withdraw(self, now: float, *, timeout: bool = False) -> bool:
         """Take one retry out at `now`; False if the budget does not hold it."""
@@ -167,21 +177,20 @@ class Budget:
         self._lock = threading.Lock()
         self._slices = [0] * _SLICES
         self._sum = 0
-        self._folded = self.calls
+        self.calls = 0
 
     def _roll_locked(self, now: float) -> int:
         """Take in what was paid since the last time, forget what is too old."""
-        calls, terms = self.calls, self._terms
-        head = int(now // terms.width) if self._head is None else self._head
-        self._add_locked(head, (calls - self._folded) * terms.deposit)
-        self._folded = calls
-        if now >= self.edge:
-            entered = int(now // terms.width)
-            for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
-                self._sum -= self._slices[index % _SLICES]
-                self._slices[index % _SLICES] = 0
-            self._head = head = max(head, entered)
-            self.edge = (head + 1) * terms.width
+        # Nobody can come in between these two, as between the halves of an addition.
+        calls = self.calls
+        self.calls = 0
+        entered = int(now // self._terms.width)
+        head = entered if self._head is None else self._head
+        self._add_locked(head, calls * self._terms.deposit)
+        for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
+            self._sum -= self._slices[index % _SLICES]
+            self._slices[index % _SLICES] = 0
+        self._head = head = max(head, entered)
         return head
 
     def _add_locked(self, head: int, amount: int) -> None:

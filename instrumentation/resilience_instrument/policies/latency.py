@@ -13,6 +13,8 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import Final, final
 
+from resilience_instrument.policies.window import end_of
+
 _PARTS: Final = 10
 _GROWTH: Final = math.log(1.02)
 _SHORTEST: Final = 1e-6
@@ -20,32 +22,40 @@ _LONG_AGO: Final = -math.inf
 MANY: Final = 2048
 """How many are only appended before they are sorted in."""
 
-# What a service has that was never measured; nothing is ever put into these.
-_NONE_FRESH: Final[list[float]] = []
+# What a service has that was never measured; nothing is ever put into it.
 _NONE_COUNTED: Final[list[tuple[int, dict[int, list[float]]]]] = []
 
 
 @final
-class Latencies:
-    """The durations of one kind of attempts.
+class Latencies(list[float]):
+    """The durations of one kind of attempts: a list of those not sorted in yet.
+
+    It is that list and does not have it, as every call appends to it: one object less
+    to be found.
 
     Args:
         window: Seconds that are looked back.
         lock: Guards it and others that are as quickly done with; by default its own.
     """
 
-    __slots__ = ("_counts", "_lock", "_window", "edge", "fresh")
+    __slots__ = ("_counts", "_lock", "_window", "edge")
 
     def __init__(self, window: float, lock: threading.Lock | None = None) -> None:
+        super().__init__()
         self._window = window
         self.renew_lock(lock)
 
+    @property
+    def fresh(self) -> list[float]:
+        """What is not sorted in yet."""
+        return self
+
     def add(self, seconds: float, now: float) -> None:
         """Take in one duration. Appending needs no lock."""
-        if now >= self.edge or len(self.fresh) >= MANY:
+        if now >= self.edge or len(self) >= MANY:
             with self._lock:
                 self._roll_locked(now)
-        self.fresh.append(seconds)
+        self.append(seconds)
 
     def quantile(self, share: float, least: int, now: float) -> float | None:
         """Return the duration that `share` of all did not exceed (nearest rank).
@@ -73,7 +83,7 @@ class Latencies:
     def renew_lock(self, lock: threading.Lock | None = None) -> None:
         """Replace the lock and start afresh, in a child that was just forked."""
         self._lock = lock or threading.Lock()
-        self.fresh = _NONE_FRESH
+        self.clear()
         self.edge = _LONG_AGO
         # Part by part, newest last: bucket -> [how many, the longest].
         self._counts = _NONE_COUNTED
@@ -84,7 +94,9 @@ class Latencies:
         if not self._counts:
             self._counts = [(entered, {})]
         newest, counts = self._counts[-1]
-        fresh, self.fresh = self.fresh, []
+        # What is appended meanwhile comes behind what is taken.
+        fresh = self[:]
+        del self[: len(fresh)]
         fresh.sort()
         start, end = 0, len(fresh)
         # Sorted, a whole bucket is found at a time: its logarithm is taken once.
@@ -98,7 +110,7 @@ class Latencies:
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
             del self._counts[0]
-        self.edge = (newest + 1) * width
+        self.edge = end_of(newest, width)
 
 
 def _put(

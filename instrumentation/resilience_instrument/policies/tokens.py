@@ -9,6 +9,7 @@ import threading
 from typing import Final, final
 
 _NO_RETRY_INCREMENT: Final = 1
+_NEVER: Final = float("-inf")
 
 
 @final
@@ -23,6 +24,7 @@ class TokenBudget:
     __slots__ = ("_lock", "_most", "_refill", "_tokens")
 
     settles = True
+    edge = _NEVER
 
     def __init__(self, tokens: int, ratio: float) -> None:
         # Thousandths, as gRPC counts them.
@@ -72,6 +74,7 @@ class QuotaBudget:
     __slots__ = ("_cost", "_left", "_lock", "_quota", "_timeout_cost")
 
     settles = True
+    edge = _NEVER
 
     def __init__(self, quota: int, cost: int, timeout_cost: int) -> None:
         self._quota = quota

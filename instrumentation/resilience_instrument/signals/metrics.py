@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog, exemplars, plain, standing
 from resilience_instrument.signals.layout import EXEMPLARS, LAYOUTS, PLAIN
-from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
+from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE, Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         Transition,
     )
     from resilience_instrument.signals.catalog import Metric
+    from resilience_instrument.signals.layout import Cells, Layout
     from resilience_instrument.signals.standing import Standing
-    from resilience_instrument.signals.store import Block, Store
+    from resilience_instrument.signals.store import Store
     from resilience_instrument.verdict import Judgement
 
 _E: Final = LAYOUTS[ENDPOINT]
@@ -52,8 +53,6 @@ _ATTEMPT_BUCKETS: Final = {
     for o in catalog.ATTEMPT_OUTCOMES
 }
 # Names of this module are found faster than those of another.
-_ENDED: Final = plain.ENDED
-_SECONDS: Final = plain.SECONDS_AT
 _EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
 _QUICK: Final = plain.QUICK
@@ -122,7 +121,9 @@ class MetricsObserver:
 
     def tally(self, call: Call) -> PlainTally:
         """Return what counts calls like this one that succeed at once."""
-        return PlainTally(self._plain(call), self)
+        found = self._plain(call)
+        found.observer = self
+        return found
 
     def attempt_started(self, call: Call, number: int) -> None:
         """Count an attempt after the first."""
@@ -309,48 +310,63 @@ class MetricsObserver:
     def _endpoint(self, call: Call) -> Block:
         return self._store.endpoint(call.service, call.endpoint)
 
-    def _plain(self, call: Call) -> Block:
+    def _plain(self, call: Call) -> PlainTally:
         """Return where calls like this one count if they succeed at once."""
         labels = self._store.labels(call.service, call.endpoint)
         library = call.library if call.unbounded else plain.BOUNDED
-        return self._store.block(PLAIN, *labels, library)
+        found = self._store.block(PLAIN, *labels, library, kind=PlainTally)
+        return cast("PlainTally", found)
 
 
 @final
-class PlainTally:
+class PlainTally(Block):
     """Counts calls to one endpoint that succeed at once: what the observer would.
 
+    It is the block of their numbers and does not have it: one object less to be found.
+
     Args:
-        block: The numbers of calls of this kind.
-        observer: Counts all others.
+        layout: What lies where.
+        labels: Whose calls they are.
+        cells: Where the numbers lie.
+
+    `adds` says that nobody has to be called: see `events.Numbers`.
     """
 
-    __slots__ = ("_examples", "_observer", "block")
+    __slots__ = ("_examples", "ended", "observer", "spent")
 
-    def __init__(self, block: Block, observer: MetricsObserver) -> None:
-        self.block = block
-        self._observer = observer
+    adds = True
+    observer: MetricsObserver
+    """Counts all others."""
+
+    def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
+        super().__init__(layout, labels, cells)
         self._examples: Block | None = None
+
+    def lay(self, cells: Cells) -> None:
+        """Keep the numbers somewhere else from now on."""
+        (whole, floats, ended, spent), first = cells
+        # At once, as `Block` does.
+        self.whole, self.floats, self.first = whole, floats, first
+        self.ended, self.spent = ended, spent
 
     def begin(self) -> None:
         """Count a call under way."""
-        whole, _, first = self.block.cells
-        whole[first] += 1
+        self.whole[self.first] += 1
 
     def withdraw(self) -> None:
         """Take back that it is under way."""
-        whole, _, first = self.block.cells
-        whole[first] -= 1
+        self.whole[self.first] -= 1
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        whole, floats, first = self.block.cells
-        bucket = first + _ENDED
+        bucket = 0
         # Many are as fast as the first bucket says, and a search costs as much as all.
         if seconds > _QUICK:
-            bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
-        whole[bucket] += 1
-        floats[first + _SECONDS] += seconds
+            bucket = bisect_left(_BUCKETS, seconds)
+        # At once, as all of it may be laid elsewhere while another thread runs.
+        ended, spent, first = self.ended, self.spent, self.first
+        ended[first + bucket] += 1
+        spent[first] += seconds
 
     def exemplify(self, track: Track, seconds: float) -> None:
         """Keep the call's trace as an example of a call that takes so long."""
@@ -359,12 +375,14 @@ class PlainTally:
             return
         block = self._examples
         if block is None:
-            service, endpoint, _ = self.block.labels
-            block = self._examples = self._observer.examples(service, endpoint)
-        whole, floats, first = block.cells
+            service, endpoint, _ = self.labels
+            block = self._examples = self.observer.examples(service, endpoint)
+        first = block.first
         bucket = bisect_left(_BUCKETS, seconds)
         ids, facts = first + 3 * bucket, first + _EXEMPLARS + 2 * bucket
-        exemplars.write(whole, floats, ids, facts, trace, seconds, time.time())
+        exemplars.write(
+            block.whole, block.floats, ids, facts, trace, seconds, time.time()
+        )
 
 
 def _observe(block: Block, first: int, total: int, seconds: float) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import LAYOUTS, PLAIN
+from resilience_instrument.signals.layout import LAYOUTS, PLAIN_ENDED
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BEGUN: Final = 0
 """How many calls began."""
 
-ENDED: Final = 1
+ENDED: Final = PLAIN_ENDED
 """How many ended in the first bucket; the others follow."""
 
 SECONDS: Final = 0
@@ -43,9 +43,6 @@ BOUNDED: Final = ""
 
 QUICK: Final = catalog.BUCKETS[0]
 """How many seconds a call takes at most that ends in the first bucket."""
-
-SECONDS_AT: Final = LAYOUTS[PLAIN].counts + SECONDS
-"""Where the seconds lie in the memory of a block, as seen from its beginning."""
 
 _WIDTH: Final = len(catalog.BUCKETS) + 1
 _E: Final = LAYOUTS[ENDPOINT]

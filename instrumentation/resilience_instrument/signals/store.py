@@ -6,11 +6,18 @@ belong to the app and are never touched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import CALM, LAYOUTS, counts_in, sums_in
+from resilience_instrument.signals.layout import (
+    CALM,
+    LAYOUTS,
+    PLAIN,
+    counts_in,
+    memory_of,
+    sums_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableSequence
@@ -32,44 +39,58 @@ ENDPOINT: Final = catalog.API_REQUEST.scope
 SERVICE: Final = catalog.BREAKER_CHANGES.scope
 
 
+# What each is laid in has to have room for one of these, as it is read in all ways.
+_LEAST: Final = LAYOUTS[PLAIN].counts + LAYOUTS[PLAIN].sums
+
+
 def in_memory(layout: Layout, labels: tuple[str, ...]) -> Cells:  # noqa: ARG001 - the shape of an allocator
     """Return cells for a block that nobody else reads."""
-    memory = memoryview(bytearray((layout.counts + layout.sums) * 8))
-    floats: Any = memory.cast("d")
-    return memory.cast("q"), floats, 0
+    words = max(layout.counts + layout.sums, _LEAST)
+    return memory_of(memoryview(bytearray(words * 8))), 0
 
 
-@final
 class Block:
     """The numbers of one scope: add to them where the layout says.
 
     Adding to one is atomic under the GIL: no call and no backward jump lies between
     reading and writing, so no other thread can come in between.
 
+    Views of the counts and the sums alone are made when they are asked for: kept for
+    every block, they would take more memory than the numbers.
+
     Attributes:
-        layout: What lies where.
+        first: Where in `whole` and `floats` they begin.
+        floats: The memory that it shares with other blocks, as floats.
         labels: The values of the scope's labels.
-        cells: Where all of it lies. Views of the counts and the sums alone are made
-            when they are asked for: kept for every block, they would take more
-            memory than the numbers.
+        layout: What lies where.
+        whole: The same memory as whole numbers.
     """
 
-    __slots__ = ("cells", "labels", "layout")
+    __slots__ = ("first", "floats", "labels", "layout", "whole")
 
     def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
         self.layout = layout
         self.labels = labels
-        self.cells = cells
+        self.lay(cells)
+
+    def lay(self, cells: Cells) -> None:
+        """Keep the numbers somewhere else from now on."""
+        (whole, floats, _, _), first = cells
+        # At once: whoever adds finds all of it in the one place or in the other.
+        self.whole, self.floats, self.first = whole, floats, first
 
     @property
     def counts(self) -> MutableSequence[int]:
         """The counts."""
-        return counts_in(self.cells, self.layout)
+        found: Any = self.whole[self.first : self.first + self.layout.counts]
+        return cast("MutableSequence[int]", found)
 
     @property
     def sums(self) -> MutableSequence[float]:
         """The sums."""
-        return sums_in(self.cells, self.layout)
+        start = self.first + self.layout.counts
+        found: Any = self.floats[start : start + self.layout.sums]
+        return cast("MutableSequence[float]", found)
 
 
 @final
@@ -121,8 +142,16 @@ class Store:
         """Return what every service has: most have nothing else to be counted."""
         return self.block(CALM, self._label(service))
 
-    def block(self, scope: tuple[str, ...], *labels: str) -> Block:
-        """Return the block of a scope for these values of its labels."""
+    def block(
+        self, scope: tuple[str, ...], *labels: str, kind: type[Block] = Block
+    ) -> Block:
+        """Return the block of a scope for these values of its labels.
+
+        Args:
+            scope: Which numbers it has.
+            labels: Whose they are.
+            kind: What is made of them, if there are none yet.
+        """
         blocks = self._blocks[scope]
         found = blocks.get(labels)
         if found is None:
@@ -131,7 +160,7 @@ class Store:
                 if found is None:
                     layout = LAYOUTS[scope]
                     cells = self._allocate(layout, labels)
-                    found = blocks[labels] = Block(layout, labels, cells)
+                    found = blocks[labels] = kind(layout, labels, cells)
         return found
 
     def settle(self, allocate: Allocate) -> None:
@@ -142,7 +171,7 @@ class Store:
                 cells = allocate(block.layout, block.labels)
                 counts_in(cells, block.layout)[:] = block.counts
                 sums_in(cells, block.layout)[:] = block.sums
-                block.cells = cells
+                block.lay(cells)
 
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""

@@ -1,0 +1,364 @@
+"""What a call costs while there is more of everything that there can be more of.
+
+Twice: calls a second as an app sees them, by a library, beside the same calls without
+the agent; and one call of a function that does nothing, where nothing hides what the
+agent does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import itertools
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, final
+
+from benchmarks.harness.figure import CONTROL
+from benchmarks.harness.interleave import interleave, throughput
+from benchmarks.harness.report import Result
+from benchmarks.harness.statistics import BARE, BARE_AGAIN
+from benchmarks.harness.workers import Worker
+from benchmarks.targets import TARGETS
+from resilience_instrument.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_MOST: Final = 10_000
+_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
+    "services": (1, 10, 100, 1000, _MOST),
+    "endpoints": (1, 10, 100, 200),
+    "open circuits": (0, 10, 100, 1000),
+}
+_QUICK_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
+    "services": (1, 100, 1000),
+    "endpoints": (1, 200),
+    "open circuits": (0, 1000),
+}
+_TURN: Final = 1000
+"""Calls by a library that a contestant makes before it is the next one's turn."""
+
+_READING: Final = 30e-6
+"""Seconds that pass for the agent at each reading of its clock, by a library.
+
+About as long as it takes, were there only the calls of one contestant: what a service
+does once a second is done as often as it would be.
+"""
+
+_AT_ONCE: Final = 1e-7
+"""The same where a function does nothing; what is done once a second is left out."""
+
+
+def growth(*, full: bool) -> Iterator[Result]:
+    """Measure calls while there is more of everything that there can be more of."""
+    rounds = 30 if full else 5
+    for what in _SIZES:
+        yield _by_requests(what, full=full, rounds=rounds)
+    yield _at_once("requests", "threads", (1, 4, 16), rounds)
+    yield _at_once("async httpx", "tasks", (1, 200), rounds)
+    for what in _SIZES:
+        yield _of_nothing(what, full=full, rounds=rounds)
+    contestants = _tasks_at_once()
+    yield Result("more calls at once", "ns a call", interleave(rounds, contestants))
+
+
+def agent_for(services: int, reading: float = _AT_ONCE) -> Any:
+    """Return a new agent that tells this many services apart.
+
+    Args:
+        services: As many as an app calls at most. There are fewer by default.
+        reading: Seconds that pass at each reading of its clock.
+    """
+    from resilience_instrument._agent import Agent  # noqa: PLC0415
+    from resilience_instrument.config.load import from_environment  # noqa: PLC0415
+
+    agent = Agent(from_environment({"RESILIENCE_METRICS_PORT": "0"}))
+    clock = _HeldClock(reading)
+    agent.clock = agent.runtime.clock = agent.registry._clock = clock  # noqa: SLF001
+    agent.registry._limit = services + 1  # noqa: SLF001
+    agent.store._limit = services + 1  # noqa: SLF001
+    return agent
+
+
+class _HeldClock(SystemClock):
+    """Time that passes by readings, for each agent as if there were no other."""
+
+    def __init__(self, reading: float) -> None:
+        super().__init__()
+        self.monotonic = itertools.count(1000.0, reading).__next__
+
+
+def _settle() -> None:
+    """Let the garbage collector have nothing to do with what was prepared."""
+    gc.collect()
+    gc.freeze()
+
+
+# -- by a library ---------------------------------------------------------------------
+
+
+def _by_requests(what: str, *, full: bool, rounds: int) -> Result:
+    """Measure calls a second by `requests`, with the agent and without."""
+    target = TARGETS["requests"]()
+    target.prepare()
+    contestants: dict[str, Callable[[], float]] = {}
+    for size in (_SIZES if full else _QUICK_SIZES)[what]:
+        urls = _urls(what, size)
+        agent = agent_for(_MOST + 1000, _READING)
+        if what == "open circuits":
+            open_circuits(agent, size)
+        contestants[f"{size}{CONTROL}"] = bare = _Visits(None, urls)
+        contestants[f"{size} {what}"] = _Visits(agent, urls)
+        contestants.setdefault(BARE, bare)
+    contestants[BARE_AGAIN] = contestants[BARE]
+    _settle()
+    before = target.arrived or 0
+    samples = interleave(rounds, contestants)
+    assert (target.arrived or 0) - before == rounds * len(contestants) * _TURN
+    for each in contestants.values():
+        assert isinstance(each, _Visits)
+        each.verify()
+    unit = "calls a second"
+    return Result(f"more {what}, by requests", unit, samples, higher_is_better=True)
+
+
+def _urls(what: str, size: int) -> list[str]:
+    """Return what is called in turn."""
+    if what == "services":
+        return [f"http://s{index}.example.test/orders" for index in range(size)]
+    if what == "endpoints":
+        # Letters only: a number would be read as somebody's.
+        pairs = itertools.product("bcdfghjklmnpqrstvwxz", "aeiouy", "bcdfgklmnr")
+        words = itertools.islice(pairs, size)
+        return [f"http://api.example.test/{''.join(word)}" for word in words]
+    return ["http://api.example.test/orders"]
+
+
+@final
+class _Visits:
+    """Calls by `requests` to URLs in turn; calling it measures some.
+
+    Args:
+        agent: Who governs them, None for nobody. Each has classes of its own, so
+            that several can be measured in one process.
+        urls: What is called.
+    """
+
+    def __init__(self, agent: Any, urls: list[str]) -> None:
+        requests: Any = importlib.import_module("requests")
+        session, adapter = requests.Session, requests.adapters.HTTPAdapter
+        if agent is not None:
+            session, adapter = _governed(agent, session), _governed(agent, adapter)
+        self._agent = agent
+        self._session = session()
+        # Else requests looks through every variable of the environment each time.
+        self._session.trust_env = False
+        self._session.mount("http://", adapter())
+        # As an app would call them: what comes next cannot be fetched in advance.
+        random.Random(0).shuffle(urls)
+        self._urls = itertools.cycle(urls)
+        self._made = 0
+        # The long way first, then the short one.
+        for _ in range(2):
+            self._visit(len(urls))
+
+    def _visit(self, calls: int) -> None:
+        get = self._session.get
+        for url in itertools.islice(self._urls, calls):
+            get(url)
+        self._made += calls
+
+    def __call__(self) -> float:
+        """Return how many calls there are in a second."""
+        begun = time.process_time()
+        self._visit(_TURN)
+        return _TURN / (time.process_time() - begun)
+
+    def verify(self) -> None:
+        """Make sure that the agent counted every call."""
+        if self._agent is not None:
+            found = successes(self._agent)
+            assert found == self._made, f"{found} of {self._made} calls counted"
+
+
+def _governed(agent: Any, owner: type) -> type:
+    """Return a class like `owner` whose methods are replaced as the agent would."""
+    room = agent.__dict__.setdefault("requests", None)
+    if room is None:
+        module = importlib.import_module("resilience_instrument.integrations.requests")
+        room = agent.__dict__["requests"] = module.targets(agent.runtime)
+    replaced = {
+        each.name: each.make(getattr(owner, each.name))
+        for each in room
+        if each.owner is owner
+    }
+    assert replaced
+    return type(owner.__name__, (owner,), replaced)
+
+
+def _at_once(target: str, what: str, widths: Sequence[int], rounds: int) -> Result:
+    """Measure calls a second while more of them are under way."""
+    with contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(Worker(target, name)) for name in (BARE, "agent", BARE)
+        ]
+        bare, ours, again = workers
+        contestants: dict[str, Callable[[], float]] = {}
+        for width in widths:
+            measure = throughput(width, _TURN // width)
+            contestants[f"{width}{CONTROL}"] = measure(bare)
+            contestants[f"{width} {what}"] = measure(ours)
+        first = throughput(widths[0], _TURN)
+        contestants[BARE], contestants[BARE_AGAIN] = first(bare), first(again)
+        samples = interleave(rounds, contestants)
+        for worker in workers:
+            worker.verify()
+    name = f"more {what} at once, by {target.rsplit(maxsplit=1)[-1]}"
+    return Result(name, "calls a second", samples, higher_is_better=True)
+
+
+# -- of a function that does nothing --------------------------------------------------
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class _Number:
+    """One number and as much beside it as the agent has beside each of its own."""
+
+    __slots__ = ("beside", "value")
+
+    def __init__(self) -> None:
+        self.value = 1000
+        self.beside = bytes(_BESIDE)
+
+
+_TOUCHED: Final = 40
+_BESIDE: Final = 200
+
+
+def _touching(keys: Sequence[str]) -> Callable[[str], None]:
+    """Return the control: what adds to numbers that only a key has.
+
+    They are about as many as the agent touches in a call, and spread as widely.
+    """
+    numbers = {key: tuple(_Number() for _ in range(_TOUCHED)) for key in keys}
+
+    def touch(key: str) -> None:
+        for number in numbers[key]:
+            number.value += 1
+
+    return touch
+
+
+def _of_nothing(what: str, *, full: bool, rounds: int) -> Result:
+    """Measure one call of a function that does nothing."""
+    from benchmarks.room import Places  # noqa: PLC0415
+
+    contestants: dict[str, Callable[[], float]] = {BARE: _round(_call_bare, ["bare"])}
+    for size in _SIZES[what] if full else _QUICK_SIZES[what]:
+        agent = agent_for(_MOST + 1000)
+        if what == "open circuits":
+            open_circuits(agent, size)
+        keys = [
+            ("one", f"/{index}") if what == "endpoints" else (f"s{index}", "/")
+            for index in range(1 if what == "open circuits" else size)
+        ]
+        places = Places(agent.runtime, _nothing)
+        names = [places.add(*key) for key in keys]
+        for name in names:
+            places.call(name)
+        contestants[f"{size} {what}"] = _round(places.call, names)
+        if what == "services":
+            contestants[f"{size}{CONTROL}"] = _round(_touching(names), names)
+    contestants[BARE_AGAIN] = contestants[BARE]
+    _settle()
+    return Result(f"more {what}", "ns a call", interleave(rounds, contestants))
+
+
+def _call_bare(_key: str) -> None:
+    _nothing()
+
+
+def _round(function: Callable[[str], object], keys: list[str]) -> Callable[[], float]:
+    """Return what takes nanoseconds a call over all of these keys."""
+    turns = max(1, 20_000 // len(keys))
+    # As an app would call them: what comes next cannot be fetched in advance.
+    random.Random(0).shuffle(keys)
+
+    def run() -> float:
+        begun = time.process_time()
+        for _ in range(turns):
+            for key in keys:
+                function(key)
+        return (time.process_time() - begun) / turns / len(keys) * 1e9
+
+    return run
+
+
+async def _pause() -> None:
+    """Let every other task run."""
+    await asyncio.sleep(0)
+
+
+def _tasks_at_once() -> dict[str, Callable[[], float]]:
+    """Return what takes a call's time while others are under way, and the control."""
+    from benchmarks.room import around  # noqa: PLC0415
+
+    governed = around(agent_for(1).runtime, _pause, is_async=True)
+    contestants: dict[str, Callable[[], float]] = {BARE: _tasks(_pause, 1)}
+    for size in (1, 10, 100, 1000):
+        contestants[f"{size} calls at once"] = _tasks(governed, size)
+        contestants[f"{size}{CONTROL}"] = _tasks(_pause, size)
+    contestants[BARE_AGAIN] = contestants[BARE]
+    return contestants
+
+
+def _tasks(function: Callable[[], Any], width: int) -> Callable[[], float]:
+    """Return what takes nanoseconds a call where `width` are under way."""
+    turns = 10_000 // width
+
+    async def work() -> None:
+        for _ in range(turns):
+            await function()
+
+    async def crowd() -> float:
+        begun = time.process_time()
+        await asyncio.gather(*(work() for _ in range(width)))
+        return (time.process_time() - begun) / turns / width * 1e9
+
+    return lambda: asyncio.run(crowd())
+
+
+# -- what both have -------------------------------------------------------------------
+
+
+def open_circuits(agent: Any, count: int) -> None:
+    """Open the circuits of `count` services."""
+    from resilience_instrument.verdict import Evidence  # noqa: PLC0415
+
+    for index in range(count):
+        breaker = agent.registry.policies(f"dead{index}").breaker
+        now = agent.clock.monotonic()
+        for _ in range(5):
+            permit, _ = breaker.acquire(now)
+            breaker.record(permit, Evidence.FAILURE, now, "error")
+        assert breaker.state(now) == "open"
+
+
+def successes(agent: Any) -> int:
+    """Return how many calls succeeded by the agent's own count."""
+    from resilience_instrument.signals import catalog  # noqa: PLC0415
+    from resilience_instrument.signals.gather import gather  # noqa: PLC0415
+    from resilience_instrument.signals.layout import LAYOUTS  # noqa: PLC0415
+
+    cell = LAYOUTS[catalog.API_REQUEST.scope].at(catalog.API_REQUEST, "success")
+    return sum(
+        block.counts[cell]
+        for block in gather(agent.store, None).blocks
+        if block.layout.scope == catalog.API_REQUEST.scope
+    )
