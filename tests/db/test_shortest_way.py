@@ -264,6 +264,84 @@ def test_a_connection_of_psycopg_that_is_shared_limits_each_thread(
         assert not watched(place.connection)
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["in time", "late"])
+@pytest.mark.parametrize("name", ["psycopg2", "pymysql"])
+def test_a_connection_that_is_shared_limits_each_thread(
+    name: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    slow: bool,
+) -> None:
+    """Another thread has its turn: the statement has a limit of its own."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    maria = name == "pymysql"
+    server: Any = request.getfixturevalue("mariadb" if maria else "postgres")
+    text = TEXT
+    if slow:
+        text = "SELECT SLEEP(60)" if maria else "SELECT pg_sleep(60)"
+    with opening(name, server) as place:
+        link, *_, turn = place.connection._resilience_terms
+        kinds = link.known.firsts[1]
+        kinds[text] = kinds[TEXT]
+        forbid(monkeypatch)
+        turn.end = theirs = time.monotonic() + 3600
+
+        came = place.ask(text)
+
+        assert slow is not isinstance(came, list)
+        assert slow is ("timeout" in place.ended)
+        assert theirs is turn.end
+        assert not turn.dog.timed
+        turn.end = None
+
+
+def test_psycopg_succeeds_though_it_was_about_to_be_cancelled(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came just before the server heard of it is a success, and the next fails."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    slow = "SELECT pg_sleep(1.3)"
+    with opening("psycopg", postgres) as place:
+        connection = place.connection
+        connection._resilience.known.firsts[1][slow] = (
+            connection._resilience.known.firsts[1][TEXT]
+        )
+        monkeypatch.setattr(type(connection), "cancel_safe", lambda *_, **__: None)
+        forbid(monkeypatch)
+
+        rows = place.ask(slow)
+
+        assert [("",)] == rows
+        assert "success" == place.ended[-1]
+        assert not watched(connection)
+
+
+@pytest.mark.parametrize("name", ["execute", "wait"])
+def test_psycopg_goes_another_way_where_it_is_not_as_expected(
+    name: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody else has put around the driver's own is heard."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    psycopg: Any = pytest.importorskip("psycopg")
+    owner = psycopg.Cursor if name == "execute" else psycopg.Connection
+    own, heard = getattr(owner, name), []
+
+    def around(self: Any, *args: Any, **kwargs: Any) -> Any:
+        heard.append(name)
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, around)
+    with opening("psycopg", postgres) as place:
+        heard.clear()
+
+        rows = [place.ask() for _ in range(3)]
+
+        assert [[(5,)]] * 3 == rows
+        assert [name] * 3 == heard
+        assert {"success"} == set(place.ended)
+
+
 def test_what_fails_in_a_pipeline_is_not_sent_again(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

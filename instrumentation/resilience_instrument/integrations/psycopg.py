@@ -337,7 +337,9 @@ def _is_known(execute: Any) -> bool:
     """Tell whether the driver's `execute` waits for a generator and does no more."""
     code: Any = getattr(execute, "__code__", None)
     return (
-        parameters(execute) == ("self", "query", "params", "prepare", "binary")
+        # By its type: a proxy of another agent claims to be that function.
+        type(execute) is types.FunctionType
+        and parameters(execute) == ("self", "query", "params", "prepare", "binary")
         and {*code.co_names} == _NAMES
     )
 
@@ -392,7 +394,11 @@ def _executing_briefly(  # noqa: C901 - see below
             try:
                 # What the driver's own does, whose part this is for a tenth less.
                 with connection.lock:
-                    connection.wait(self._execute_gen(query, params), pause, limit)
+                    connection.wait(
+                        self._execute_gen(query, params, prepare=None, binary=None),
+                        pause,
+                        limit,
+                    )
             except BaseException as error:
                 if isinstance(error, bare):
                     error.__traceback__ = None

@@ -244,7 +244,8 @@ class _Connection(ext.connection):  # type: ignore[misc]
         scrollable: Any = None,
     ) -> Any:
         """Make a cursor of the class that was asked for, governed."""
-        if (name or cursor_factory or scrollable) is None and not withhold:
+        named = name is not None or cursor_factory is not None
+        if not (named or withhold or scrollable is not None):
             # The connection has its own, and what is not said costs nothing.
             return _make_cursor(self)
         if cursor_factory is not None:
