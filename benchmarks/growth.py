@@ -13,6 +13,7 @@ import gc
 import importlib
 import itertools
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -27,6 +28,8 @@ from resilience_instrument.clock import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from benchmarks.harness.statistics import Sample
+
 _MOST: Final = 10_000
 _SIZES: Final[Mapping[str, tuple[int, ...]]] = {
     "services": (1, 10, 100, 1000, _MOST),
@@ -38,15 +41,18 @@ _QUICK_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
     "endpoints": (1, 200),
     "open circuits": (0, 1000),
 }
-_TURN: Final = 1000
+_TURN: Final = 500
 """Calls by a library that a contestant makes before it is the next one's turn."""
 
-_READING: Final = 30e-6
+_READING: Final = 60e-6
 """Seconds that pass for the agent at each reading of its clock, by a library.
 
 About as long as it takes, were there only the calls of one contestant: what a service
 does once a second is done as often as it would be.
 """
+
+_TELLING: Final = 0.1
+"""With more noise than this nothing is said."""
 
 _AT_ONCE: Final = 1e-7
 """The same where a function does nothing; what is done once a second is left out."""
@@ -57,12 +63,11 @@ def growth(*, full: bool) -> Iterator[Result]:
     rounds = 30 if full else 5
     for what in _SIZES:
         yield _by_requests(what, full=full, rounds=rounds)
-    yield _at_once("requests", "threads", (1, 4, 16), rounds)
-    yield _at_once("async httpx", "tasks", (1, 200), rounds)
+    yield _in_threads((1, 4, 16), rounds)
+    yield _in_tasks((1, 200), rounds)
     for what in _SIZES:
         yield _of_nothing(what, full=full, rounds=rounds)
-    contestants = _tasks_at_once()
-    yield Result("more calls at once", "ns a call", interleave(rounds, contestants))
+    yield _costs("more calls at once", interleave(rounds, _tasks_at_once()))
 
 
 def agent_for(services: int, reading: float = _AT_ONCE) -> Any:
@@ -89,6 +94,44 @@ class _HeldClock(SystemClock):
     def __init__(self, reading: float) -> None:
         super().__init__()
         self.monotonic = itertools.count(1000.0, reading).__next__
+
+
+def _rates(name: str, samples: Mapping[str, Sample]) -> Result:
+    """Return calls a second as a result."""
+    return _judged(Result(name, "calls a second", samples, higher_is_better=True))
+
+
+def _costs(name: str, samples: Mapping[str, Sample]) -> Result:
+    """Return what a call that does nothing takes as a result."""
+    return _judged(Result(f"{name}, no library", "ns a call", samples))
+
+
+def _judged(result: Result) -> Result:
+    """Return the result with a note that says how flat it is."""
+    ours = _changes(result, control=False)
+    result.notes.append(f"beside the smallest size, with noise of {result.band:.1%}:")
+    for kind, changes in (("agent", ours), ("control", _changes(result, control=True))):
+        if changes:
+            found = ", ".join(f"{size} {by:+.1%}" for size, by in changes.items())
+            result.notes.append(f"{kind}: {found}")
+    if result.band > _TELLING:
+        result.notes.append("too much noise to tell whether it is flat")
+    else:
+        flat = all(abs(by) <= result.band for by in ours.values())
+        result.notes.append("flat within noise" if flat else "NOT flat within noise")
+    return result
+
+
+def _changes(result: Result, *, control: bool) -> dict[str, float]:
+    """Return by what share each size differs from the smallest one."""
+    values = {
+        row.stack.split()[0]: row.best
+        for row in result.rows
+        if row.stack not in {BARE, BARE_AGAIN}
+        and row.stack.endswith(CONTROL) is control
+    }
+    first = next(iter(values.values()), 0.0)
+    return {size: value / first - 1 for size, value in list(values.items())[1:]}
 
 
 def _settle() -> None:
@@ -121,8 +164,7 @@ def _by_requests(what: str, *, full: bool, rounds: int) -> Result:
     for each in contestants.values():
         assert isinstance(each, _Visits)
         each.verify()
-    unit = "calls a second"
-    return Result(f"more {what}, by requests", unit, samples, higher_is_better=True)
+    return _rates(f"more {what}, by requests", samples)
 
 
 def _urls(what: str, size: int) -> list[str]:
@@ -160,28 +202,29 @@ class _Visits:
         # As an app would call them: what comes next cannot be fetched in advance.
         random.Random(0).shuffle(urls)
         self._urls = itertools.cycle(urls)
-        self._made = 0
+        self.made = 0
         # The long way first, then the short one.
         for _ in range(2):
-            self._visit(len(urls))
+            self.visit(len(urls))
 
-    def _visit(self, calls: int) -> None:
+    def visit(self, calls: int) -> None:
+        """Make some calls."""
         get = self._session.get
         for url in itertools.islice(self._urls, calls):
             get(url)
-        self._made += calls
+        self.made += calls
 
     def __call__(self) -> float:
         """Return how many calls there are in a second."""
         begun = time.process_time()
-        self._visit(_TURN)
+        self.visit(_TURN)
         return _TURN / (time.process_time() - begun)
 
     def verify(self) -> None:
         """Make sure that the agent counted every call."""
         if self._agent is not None:
             found = successes(self._agent)
-            assert found == self._made, f"{found} of {self._made} calls counted"
+            assert found == self.made, f"{found} of {self.made} calls counted"
 
 
 def _governed(agent: Any, owner: type) -> type:
@@ -199,25 +242,73 @@ def _governed(agent: Any, owner: type) -> type:
     return type(owner.__name__, (owner,), replaced)
 
 
-def _at_once(target: str, what: str, widths: Sequence[int], rounds: int) -> Result:
-    """Measure calls a second while more of them are under way."""
+def _in_threads(widths: Sequence[int], rounds: int) -> Result:
+    """Measure calls a second by `requests` from more threads."""
+    TARGETS["requests"]().prepare()
+    agent = agent_for(1, _READING)
+    contestants: dict[str, Callable[[], float]] = {}
+    for width in widths:
+        crowd = _Crowd(width, None)
+        contestants[f"{width}{CONTROL}"] = crowd
+        contestants[f"{width} threads"] = _Crowd(width, agent)
+        contestants.setdefault(BARE, crowd)
+    contestants[BARE_AGAIN] = contestants[BARE]
+    samples = interleave(rounds, contestants)
+    made = sum(c.made for c in contestants.values() if isinstance(c, _Crowd) and c.ours)
+    assert successes(agent) == made
+    return _rates("more threads, by requests", samples)
+
+
+@final
+class _Crowd:
+    """Calls by `requests` from several threads; calling it measures some."""
+
+    def __init__(self, width: int, agent: Any) -> None:
+        self.ours = agent is not None
+        self._visits = [_Visits(agent, _urls("threads", 1)) for _ in range(width)]
+
+    @property
+    def made(self) -> int:
+        """How many calls there were."""
+        return sum(each.made for each in self._visits)
+
+    def __call__(self) -> float:
+        """Return how many calls there are in a second."""
+        gate = threading.Barrier(len(self._visits) + 1)
+        calls = _TURN // len(self._visits)
+
+        def work(visits: _Visits) -> None:
+            gate.wait()
+            visits.visit(calls)
+
+        threads = [threading.Thread(target=work, args=[v]) for v in self._visits]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return calls * len(threads) / (time.perf_counter() - begun)
+
+
+def _in_tasks(widths: Sequence[int], rounds: int) -> Result:
+    """Measure calls a second by `httpx` from more tasks."""
     with contextlib.ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(target, name)) for name in (BARE, "agent", BARE)
-        ]
-        bare, ours, again = workers
+        bare, ours, again = (
+            stack.enter_context(Worker("async httpx", name))
+            for name in (BARE, "agent", BARE)
+        )
         contestants: dict[str, Callable[[], float]] = {}
         for width in widths:
             measure = throughput(width, _TURN // width)
             contestants[f"{width}{CONTROL}"] = measure(bare)
-            contestants[f"{width} {what}"] = measure(ours)
+            contestants[f"{width} tasks"] = measure(ours)
         first = throughput(widths[0], _TURN)
         contestants[BARE], contestants[BARE_AGAIN] = first(bare), first(again)
         samples = interleave(rounds, contestants)
-        for worker in workers:
+        for worker in (bare, ours, again):
             worker.verify()
-    name = f"more {what} at once, by {target.rsplit(maxsplit=1)[-1]}"
-    return Result(name, "calls a second", samples, higher_is_better=True)
+    return _rates("more tasks, by httpx", samples)
 
 
 # -- of a function that does nothing --------------------------------------------------
@@ -277,7 +368,7 @@ def _of_nothing(what: str, *, full: bool, rounds: int) -> Result:
             contestants[f"{size}{CONTROL}"] = _round(_touching(names), names)
     contestants[BARE_AGAIN] = contestants[BARE]
     _settle()
-    return Result(f"more {what}", "ns a call", interleave(rounds, contestants))
+    return _costs(f"more {what}", interleave(rounds, contestants))
 
 
 def _call_bare(_key: str) -> None:

@@ -37,6 +37,32 @@ def use(registry: Registry, clock: FakeClock, service: str) -> ServicePolicies:
     return policies
 
 
+def test_a_service_is_in_use_when_it_is_called() -> None:
+    """Noted once a second, of what is kept, by whichever settings it is called."""
+    registry, clock = make()
+    policies = registry.policies("a")
+    view = policies.by(service_settings(BREAKER_CONSECUTIVE=3))
+    begun = int(clock.now)
+    used = []
+
+    for now in (begun + 5.25, begun + 5.5, begun + 6.0):
+        view.pay(now)
+        used.append(policies.used - begun)
+
+    assert [5.25, 5.25, 6.0] == used
+
+
+@pytest.mark.parametrize("mode", ["grpc", "aws"])
+def test_a_budget_that_counts_attempts_leaves_every_call_to_be_noted(mode: str) -> None:
+    """Such a budget looks at no clock."""
+    registry, clock = make(RETRY_BUDGET_MODE=mode)
+    policies = registry.policies("a")
+
+    policies.pay(clock.now + 0.25)
+
+    assert clock.now + 0.25 == policies.used
+
+
 def test_a_service_keeps_its_policies() -> None:
     """The same service and route get the same object, others their own."""
     registry, _ = make()

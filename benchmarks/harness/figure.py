@@ -93,7 +93,7 @@ def _legend() -> Iterable[str]:
     yield f'<text x="{_LEFT + 30}" y="20">with the agent</text>'
     yield f'<path class="other line" d="M{_LEFT + 130} 16h24"/>'
     yield (
-        f'<text x="{_LEFT + 160}" y="20">without it; of a function that does nothing: '
+        f'<text x="{_LEFT + 160}" y="20">without it; of services with no library: '
         "the control, which adds to numbers</text>"
     )
     yield f'<rect class="band" x="{_LEFT}" y="26" width="24" height="12"/>'

@@ -107,19 +107,20 @@ class Lane:
 
     def enter(self, now: float) -> int:
         """Begin a call at `now`; return the breaker's generation, or `NO_WAY`."""
+        # One after the other: what is fetched from memory meanwhile overlaps.
         breaker = self._breaker
+        budget = self._budget
+        block = self._block
         # Read in this order, what a circuit that opens meanwhile is told is stale.
         generation = breaker.generation
         if not (breaker.free and self.plain):
             return NO_WAY
         if self._look is not None:
             self._look(now)
-        budget = self._budget
         if now < budget.edge:
             budget.calls += 1
         else:
             self.policies.pay(now)
-        block = self._block
         if block is None:
             self.tally.begin()
         else:

@@ -137,7 +137,7 @@ def test_factories_of_connections_and_cursors_work(
 def test_the_factory_of_cursors_is_the_apps_own(
     inside: Governed, connect: Callable[..., Any]
 ) -> None:
-    """Case 5: it may be set, asked for and taken away, and goes for what is not said."""
+    """Case 5: it may be set, asked for and taken away, and holds for all."""
     connection = connect()
     rows = psycopg2.extras.DictCursor
 

@@ -993,3 +993,23 @@ def test_what_hangs_is_counted_at_its_time() -> None:
     recent = circuit.breaker._ledger._recent
     assert recent is not None
     assert (1, 1) == (recent.total, recent.slow)
+
+
+def test_successes_are_counted_from_zero_when_they_are_taken_in() -> None:
+    """Small numbers are at hand: the ledger has what was counted before."""
+    clock = FakeClock()
+    breaker = Breaker("svc", service_settings().breaker, clock.uniform)
+    seen = []
+
+    for _ in range(3):
+        for _ in range(4):
+            permit, _change = breaker.acquire(clock.now)
+            assert isinstance(permit, Permit)
+            breaker.record(permit, Evidence.SUCCESS, clock.now)
+        seen.append(breaker.good)
+        clock.advance(60.0)
+
+    recent = breaker._ledger._recent
+    assert recent is not None
+    # The first one of each part takes the lock.
+    assert ([3, 3, 3], 1) == (seen, recent.total)

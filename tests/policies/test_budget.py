@@ -395,3 +395,50 @@ def test_no_deposit_is_lost_between_threads() -> None:
         thread.join()
 
     assert 100_001 == budget.calls
+
+
+def test_a_budget_looks_at_the_time_once_a_second() -> None:
+    """However long its window is; of a short one at the end of each part."""
+    slow, quick = Budget(0.2, 0.0, 3600.0), Budget(0.2, 0.0, 5.0)
+
+    slow.deposit(1000.25)
+    quick.deposit(1000.25)
+
+    assert (1001.0, 1000.5) == (slow.edge, quick.edge)
+
+
+def test_looking_often_moves_no_deposit() -> None:
+    """What was paid within the hour counts, as long as before."""
+    budget = Budget(1.0, 0.0, 3600.0)
+    for second in range(100):
+        budget.deposit(1100.5 + second)
+
+    assert 100 == drain(budget, 4679.0)
+
+
+def test_a_withdrawal_does_not_hide_that_a_second_has_passed() -> None:
+    """The next call looks at the time all the same, so that it is noted."""
+    budget = Budget(0.2, 1.0, 10.0)
+    budget.deposit(1000.25)
+
+    budget.withdraw(1003.5)
+
+    assert 1001.0 == budget.edge
+
+
+def test_services_share_what_they_look_at() -> None:
+    """The end of the second is one object, which is at hand, for all of them."""
+    budgets = [Budget(0.2, 1.0, 10.0) for _ in range(3)]
+    for budget in budgets:
+        budget.deposit(1000.25)
+
+    assert 1 == len({id(budget.edge) for budget in budgets})
+
+
+def test_what_was_taken_in_is_counted_from_zero() -> None:
+    """Small numbers are at hand: a counter begins anew when it is taken in."""
+    budget = Budget(0.2, 1.0, 10.0)
+    for second in (1000.0, 1000.5, 1001.0):
+        budget.deposit(second)
+
+    assert 1 == budget.calls

@@ -63,6 +63,28 @@ def test_what_waits_to_be_sorted_in_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert 0.1 == latencies.quantile(0.99, 100, 1000.0)
 
 
+def test_what_comes_while_it_is_sorted_in_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread appends between the look at the durations and their removal."""
+    latencies = filled(*[0.1] * 5)
+
+    class Late(float):
+        """A duration that is compared while another one arrives."""
+
+        def __lt__(self, other: float) -> bool:
+            latencies.append(0.2)
+            return float(self) < other
+
+    monkeypatch.setattr(latency, "MANY", 6)
+    latencies.append(Late(0.1))
+
+    latencies.add(0.1, 1000.0)
+
+    assert {0.1, 0.2} == set(latencies.fresh)
+    assert 0.2 == latencies.quantile(1.0, 8, 1000.0)
+
+
 def test_a_child_starts_without_durations() -> None:
     """After a fork nothing was measured yet, and no lock is held."""
     latencies = filled(1.0)

@@ -71,6 +71,17 @@ def test_nothing_comes_between_the_look_and_the_addition(
     assert [] == [each for each in stretch(function, first, last) if is_break(each)]
 
 
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(Breaker._fold_locked, "good"), (Budget._roll_locked, "calls")],
+)
+def test_nothing_comes_between_the_look_and_the_new_beginning(
+    function: Callable[..., Any], name: str
+) -> None:
+    """What is added while a counter is taken in is taken in or stays, never lost."""
+    assert [] == [each for each in stretch(function, name, name) if is_break(each)]
+
+
 def test_a_careless_addition_is_found() -> None:
     """The test above can fail."""
     found = stretch(Careless.add, "total", "total")

@@ -53,7 +53,7 @@ _KINDS: Final = tuple(
     tuple((unbounded, repeatable) for repeatable in (False, True))
     for unbounded in (False, True)
 )
-_URLS: Final = 4096
+_URLS: Final = 16_384
 """URLs whose lanes are found without reading them."""
 
 
