@@ -14,10 +14,11 @@ from db.harness import DRIVERS
 from db.proxy import Proxy
 from db.telling import Recorder, RecordingTally
 from integrations.governing import governing
-from resilience_instrument.integrations import _dbapi, _watchdog
+from resilience_instrument.integrations import _dbapi, _dblane, _watchdog
 from resilience_instrument.integrations import psycopg as psycopg_room
 from resilience_instrument.integrations import psycopg2 as psycopg2_room
 from resilience_instrument.integrations import pymysql as pymysql_room
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +90,15 @@ def server(name: str, request: pytest.FixtureRequest) -> Postgres | MariaDB:
     return found
 
 
+def end_by_hand(connection: Any) -> None:
+    """Let statements be part of transactions, which the app ends itself."""
+    autocommit = connection.autocommit
+    if callable(autocommit):
+        autocommit(False)
+    else:
+        connection.autocommit = False
+
+
 def never(*_: Any, **__: Any) -> None:
     """Stand in for what must not be called."""
     message = "it went another way"
@@ -115,6 +125,62 @@ def test_a_statement_that_is_known_goes_the_shortest_way(
         assert ["success"] * 3 == place.ended[before:]
         assert 0 == place.told.under_way
     assert [] == place.inside.faults
+
+
+@pytest.mark.parametrize("command", ["commit", "rollback"])
+def test_a_transaction_that_ends_is_known_by_its_command(
+    name: str, server: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It is told as the first one was, and limited as that was."""
+    with opening(name, server) as place:
+        end_by_hand(place.connection)
+        end = getattr(place.connection, command)
+        told: list[Any] = []
+
+        def ended() -> list[Any]:
+            place.ask()
+            del place.told.events[:]
+            end()
+            return list(place.told.events)
+
+        told = [ended() for _ in range(3)]
+        monkeypatch.setattr(_dbapi, "send", never)
+        monkeypatch.setattr(_dblane, "ending", never)
+        told += [ended() for _ in range(3)]
+
+        assert [told[0]] * 6 == told
+        assert ("call_ended", command.upper()) == (told[0][-1][0], told[0][-1][2])
+        assert 0 == place.told.under_way
+        assert not watched(place.connection)
+    assert [] == place.inside.faults
+
+
+def test_a_transaction_ends_in_full_within_a_deadline(
+    name: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the app allows it may be less than what it has else."""
+    with opening(name, server) as place:
+        end_by_hand(place.connection)
+        for _ in range(3):
+            place.ask()
+            place.connection.commit()
+        ways: list[str] = []
+        real = _dblane.ending
+
+        def ending(link: Any, statement: Any, *, own: bool) -> Any:
+            ways.append(statement.verb)
+            return real(link, statement, own=own)
+
+        monkeypatch.setattr(_dblane, "ending", ending)
+        place.ask()
+        token = CURRENT.set(time.monotonic() + 60)
+        try:
+            place.connection.commit()
+        finally:
+            CURRENT.reset(token)
+
+        assert ["COMMIT"] == ways
+        assert "success" == place.ended[-1]
 
 
 @pytest.mark.parametrize(

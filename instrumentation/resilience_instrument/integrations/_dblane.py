@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.registry import ServicePolicies
 
+# Asked for as an attribute, a method of an object in C is made anew each time.
+_deadline: Final = CURRENT.get
+
 TEXTS: Final = 512
 """Texts whose lanes are found without reading them, for each database and kind."""
 
@@ -96,11 +99,12 @@ class Lanes:
     Args:
         link: The database.
 
-    `firsts` has those that begin a transaction, `others` all others, each in two
-    dictionaries: of statements with and without a limit of the app's own.
+    `firsts` has those that begin a transaction, `others` all others by their texts,
+    `ends` those that end one by their names, each in two dictionaries: of statements
+    with and without a limit of the app's own.
     """
 
-    __slots__ = ("_firsts", "_link", "_others", "firsts", "others")
+    __slots__ = ("_firsts", "_link", "_others", "ends", "firsts", "others")
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -108,6 +112,7 @@ class Lanes:
         self._others: dict[tuple[str, bool], Within] = {}
         self.firsts: tuple[dict[Any, Lane], dict[Any, Lane]] = ({}, {})
         self.others: tuple[dict[Any, Within], dict[Any, Within]] = ({}, {})
+        self.ends: tuple[dict[str, Within], dict[str, Within]] = ({}, {})
 
     def first(self, text: str | bytes, *, unbounded: bool) -> Lane | None:
         """Return the lane of a text that begins a transaction, if its like was sent.
@@ -257,7 +262,24 @@ def ending(link: Link, statement: Statement, *, own: bool) -> AnyLane | None:
     if statement.verb not in ENDING or CURRENT.get() is not None:
         return None
     lane = named(link, statement.summary, unbounded=not own)
+    if lane is not None and statement.summary == statement.verb:
+        # What is more than its verb may have many names.
+        link.lanes[link].ends[not own][statement.verb] = lane
     return recorded(link, lane, statement.summary)
+
+
+def ended(link: Link, kind: int, command: str) -> Within | None:
+    """Return the lane of a command that ends a transaction, if it is known by that.
+
+    Args:
+        link: Where it goes.
+        kind: 0 where the app limits its statements itself, else 1.
+        command: Its verb and no more.
+    """
+    known = link.known
+    if known is None or "opentelemetry.context" in modules or _deadline() is not None:
+        return None
+    return known.ends[kind].get(command)
 
 
 def recorded(link: Link, lane: AnyLane | None, summary: str) -> AnyLane | None:

@@ -118,8 +118,8 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         found += [
             Target(connection, "connect", _connecting(links, is_async=is_async)),
             Replacement(connection, "wait", waiting),
-            Target(connection, "commit", _ending("COMMIT", is_async=is_async)),
-            Target(connection, "rollback", _ending("ROLLBACK", is_async=is_async)),
+            _ending(connection, "commit", is_async=is_async),
+            _ending(connection, "rollback", is_async=is_async),
             Replacement(cursor, "execute", executing),
             Target(cursor, "executemany", send("BATCH ", whole=False)),
             Target(server_cursor, "execute", send("", whole=False)),
@@ -497,8 +497,36 @@ class _AsyncStatement(_Statement):
             await self.rollback(self.connection)
 
 
-def _ending(command: str, *, is_async: bool) -> Wrapper:
-    """Return the wrapper of what ends a transaction."""
+def _ending(connection: Any, name: str, *, is_async: bool) -> AnyTarget:
+    """Return what stands around what ends a transaction."""
+    command = name.upper()
+    told = _ending_in_full(command, is_async=is_async)
+    if is_async:
+        return Target(connection, name, told)
+
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def end(self: Any) -> Any:
+            lane = None
+            try:
+                link, kind, _ = self._resilience_terms
+                if self.pgconn.transaction_status != _IDLE:
+                    lane = _dblane.ended(link, kind, command)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                return told(types.MethodType(original, self), self, (), {})
+            attempt = _Statement(original, (self,), {})
+            attempt.connection = self
+            return _dbapi.hasten(link, lane, attempt, command, own=not kind)
+
+        return end
+
+    return Replacement(connection, name, make)
+
+
+def _ending_in_full(command: str, *, is_async: bool) -> Wrapper:
+    """Return the wrapper that tells all of it."""
     go = _dbapi.send_async if is_async else _dbapi.send
     hasten = _dbapi.hasten_async if is_async else _dbapi.hasten
     kind = _AsyncStatement if is_async else _Statement

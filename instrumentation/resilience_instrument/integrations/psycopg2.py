@@ -254,17 +254,11 @@ class _Connection(ext.connection):  # type: ignore[misc]
 
     def commit(self) -> None:
         """End the transaction, within the limit for a statement."""
-        self._end("COMMIT", super().commit)
+        _end(self, "COMMIT", _commit)
 
     def rollback(self) -> None:
         """End the transaction, within the limit for a statement."""
-        self._end("ROLLBACK", super().rollback)
-
-    def _end(self, command: str, perform: Callable[[], Any]) -> None:
-        if self._resilience is None or self.get_transaction_status() == _IDLE:
-            perform()
-        else:
-            _run(self, _COMMANDS[command], perform, ())
+        _end(self, "ROLLBACK", _rollback)
 
 
 class _Cursor(ext.cursor):  # type: ignore[misc]
@@ -359,8 +353,28 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 _PLAIN: Final = _governed(ext.cursor, _Cursor)
 _make_cursor: Final = ext.connection.cursor
 _cursor_factory: Final = ext.connection.cursor_factory
+_commit: Final = ext.connection.commit
+_rollback: Final = ext.connection.rollback
 _execute: Final = ext.cursor.execute
 _status: Final = ext.connection.get_transaction_status
+
+
+def _end(connection: Any, command: str, perform: Callable[..., Any]) -> None:
+    """End a transaction, if there is one."""
+    lane = None
+    try:
+        link, kind, _ = connection._resilience_terms  # noqa: SLF001 - ours
+        if _status(connection) != _IDLE:
+            lane = _dblane.ended(link, kind, command)
+    except Exception:  # noqa: S110 - the long way meets it again, and tells
+        pass
+    if lane is not None:
+        sending = _Sending(connection, perform, (connection,), None)
+        _dbapi.hasten(link, lane, sending, command, own=not kind)
+    elif connection._resilience is None or _status(connection) == _IDLE:  # noqa: SLF001
+        perform(connection)
+    else:
+        _run(connection, _COMMANDS[command], perform, (connection,))
 
 
 def _execute_in_full(cursor: Any, query: Any, parameters: Any) -> Any:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Links
     from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
 
@@ -75,7 +76,7 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         Target(connection, "__init__", _initialising(links, watchdog)),
         Target(connection, "connect", _connecting(links)),
         Replacement(connection, "query", _hastening(rollback)),
-        *(Target(connection, name, _ending(name)) for name in ("commit", "rollback")),
+        *(Replacement(connection, end, _ending(end)) for end in ("commit", "rollback")),
     ]
 
 
@@ -327,9 +328,34 @@ def _querying(rollback: Any) -> Wrapper:
     return query
 
 
-def _ending(name: str) -> Wrapper:
-    statement = DRIVER.dialect.read(name.upper())
+def _ending(name: str) -> Callable[[Any], Any]:
+    """Return what makes the new `commit` or `rollback`: the short way, or the other."""
+    command = name.upper()
+    told = _ending_in_full(DRIVER.dialect.read(command))
 
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def end(self: Any) -> Any:
+            lane = None
+            try:
+                link, _ = self._resilience_terms
+                # All limits are ours.
+                lane = _dblane.ended(link, 1, command)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                return told(types.MethodType(original, self), self, (), {})
+            self._resilience_open = False
+            attempt = _Query(original, (self,), {})
+            attempt.connection = self
+            return _dbapi.hasten(link, lane, attempt, command, own=False)
+
+        return end
+
+    return make
+
+
+def _ending_in_full(statement: Statement) -> Wrapper:
     def end(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
