@@ -736,3 +736,16 @@ def test_no_call_exceeds_what_it_was_allowed(
     if not repeatable:
         sent = [story[min(n, len(story) - 1)] != "refused" for n in range(made - 1)]
         assert not any(sent)
+
+
+def test_an_estimate_needs_a_limit_to_stay_below() -> None:
+    """Where nothing is limited, attempts take what they take."""
+    settings = service_settings(ADAPTIVE_MODE="enforce")
+    timeout = dataclasses.replace(settings.timeout, read=None, total=None)
+    world = World(dataclasses.replace(settings, timeout=timeout))
+    io = world.script(works(seconds=3600.0))
+
+    world.call(io)
+
+    assert [None] == io.deadlines
+    assert [("success", 1, 3600.0)] == world.observer.of("call_ended")

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -445,6 +446,8 @@ _TOLD_IN_TRACES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", sorted(_TOLD_IN_TRACES))
 @pytest.mark.parametrize("place", tracing.PLACES)
+@hypothesis.settings(max_examples=30)  # twelve times
+@hypothesis.example(calls=[(works(seconds=2.5),)] * 3, settings=_SLOW_COUNTS)
 @given(calls=st.lists(_steps(), max_size=6), settings=_SETTINGS)
 def test_both_ways_leave_the_same_spans(
     calls: list[tuple[Step, ...]], settings: ServiceSettings, place: str, kind: str

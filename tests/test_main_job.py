@@ -305,6 +305,7 @@ def test_output_and_exit_code_are_the_apps_own(app: App) -> None:
     assert plain[:3] == governed[:3]
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("where", ["describe", "engine", "observer", "classify"])
 def test_a_fault_of_the_agent_lets_the_call_through(
     app: App, server: Server, where: str

@@ -316,6 +316,7 @@ def test_every_lock_is_renewed_in_a_child() -> None:
         policies.throttle,
         *policies.latencies,
         *policies.adaptive,
+        policies.memory,
     ]
     before = [owner._lock for owner in owners]  # type: ignore[attr-defined]
 

@@ -461,3 +461,15 @@ def test_a_fork_does_not_wait_for_ever(
     done.set()
     thread.join()
     assert [] == asleep
+
+
+def test_where_nothing_ever_waited_there_is_nobody_to_wake(
+    announced: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes the first call wait is not even loaded."""
+    monkeypatch.delitem(sys.modules, _doorbell.__name__)
+
+    hooks.wake()
+
+    assert [] == announced
+    assert _doorbell.__name__ not in sys.modules

@@ -39,7 +39,7 @@ def label(mutant: Mutant) -> str:
     return f"{mutant.rule}: {mutant.change}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", chosen(), ids=label)
 def test_broken_rule_fails_a_scenario(mutant: Mutant, tmp_path: Path) -> None:
     """At least one scenario comes out differently."""

@@ -495,6 +495,7 @@ def test_bad_news_is_red_on_a_terminal(
     assert "\033[31mactivation: inactive here" in capsys.readouterr().out
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     """As in `resilience schema | head -1`."""

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from db.harness import DRIVERS
 from db.telling import Recorder
+from fakes import open_circuit
 from integrations.governing import QUICK, governing
+from resilience_instrument import CircuitBreakerOpenError
 from resilience_instrument.clock import SystemClock
 from resilience_instrument.config.load import from_environment
 from resilience_instrument.integrations import _dbapi, _dblane, _watchdog
@@ -22,8 +26,10 @@ from resilience_instrument.integrations import psycopg as psycopg_room
 from resilience_instrument.integrations import psycopg2 as psycopg2_room
 from resilience_instrument.integrations import pymysql as pymysql_room
 from resilience_instrument.integrations._room import Runtime
+from resilience_instrument.integrations._traced import Traced
 from resilience_instrument.policies.deadline import CURRENT
 from resilience_instrument.registry import Registry
+from resilience_instrument.signals.spans import SpanObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 
     from db.servers import Postgres
     from integrations.governing import Governed
+    from resilience_instrument.call import Call
+    from resilience_instrument.signals.spans import SpanTrail
 
     Govern = Callable[..., Governed]
 
@@ -104,6 +112,14 @@ class AsyncAttempt(Attempt):
 
     async def restart(self) -> None:  # type: ignore[override]
         """Need nothing."""
+
+
+class TracedRecorder(Recorder):
+    """A recorder of an app whose calls have spans."""
+
+    def trail(self, call: Call) -> SpanTrail:
+        """Return what makes the spans of calls like this one."""
+        return SpanObserver().trail(call, lambda *_: None)
 
 
 class Room:
@@ -300,6 +316,27 @@ def test_with_a_tracer_there_is_no_short_way(
     monkeypatch.setitem(sys.modules, "opentelemetry.context", provider)
 
     assert room.lane(first=True, own=False) is None
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_open_circuit_refuses_what_is_recorded_too(
+    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    """It is asked on the short way, and answers on the long one."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider())
+    room = Room(fast=True)
+    room.runtime.observer = TracedRecorder()
+    make = AsyncAttempt if is_async else Attempt
+    room.play(make(["rows"], whole=True), first=True, own=False)
+    assert isinstance(room.lane(first=True, own=False), Traced)
+    (known,) = room.runtime.registry.known()
+    open_circuit(known.breaker, room.clock.monotonic())
+    attempt = make([], whole=True)
+
+    refused = room.play(attempt, first=True, own=False)
+
+    assert issubclass(refused, CircuitBreakerOpenError)
+    assert [] == attempt.limits
 
 
 def test_lanes_are_forgotten_when_anything_changes(room: Room) -> None:

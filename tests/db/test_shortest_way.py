@@ -408,18 +408,20 @@ def test_psycopg_goes_another_way_where_it_is_not_as_expected(
         assert {"success"} == set(place.ended)
 
 
+@pytest.mark.parametrize("before", [0, 1])
 def test_what_fails_in_a_pipeline_is_not_sent_again(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     """Its error belongs to whatever was sent before."""
     monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
     with opening("psycopg", postgres) as place:
         connection = place.connection
-        wrong: Any = connection.cursor()
+        cursor: Any = connection.cursor()
         with connection.pipeline():
-            wrong.execute(TEXT)
+            for _ in range(before):
+                cursor.execute(TEXT)
             with pytest.raises(Exception, match="placeholders"):
-                connection.execute(TEXT, [1])
+                cursor.execute(TEXT, [1])
 
         assert [(5,)] == place.ask()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -96,6 +97,12 @@ def tls_context(verify: Any) -> Any:
     if isinstance(verify, str):
         return ssl.create_default_context(cafile=verify)
     return verify
+
+
+@functools.cache
+def usual_context() -> ssl.SSLContext:
+    """Return what clients make for themselves, each by reading all authorities."""
+    return ssl.create_default_context()
 
 
 def on_asyncio(function: Callable[..., Any], wish: Wish) -> Answer:

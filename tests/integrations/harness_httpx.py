@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from integrations.harness import Answer, Errors, Traits, Wish, tls_context
+from integrations.harness import (
+    Answer,
+    Errors,
+    Traits,
+    Wish,
+    tls_context,
+    usual_context,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +29,7 @@ class Httpx:
         self.timeout_errors: tuple[type[Exception], ...] = (module.TimeoutException,)
 
     def send(self, wish: Wish) -> Answer:
-        client_class, verify = self._module.Client, tls_context(wish.verify)
+        client_class, verify = self._module.Client, _context(wish)
         try:
             with client_class(follow_redirects=True, verify=verify) as client:
                 options = wish.options("content")
@@ -47,7 +54,7 @@ class AsyncHttpx(Httpx):
         return self._run(self._send, wish)
 
     async def _send(self, wish: Wish) -> Answer:
-        client_class, verify = self._module.AsyncClient, tls_context(wish.verify)
+        client_class, verify = self._module.AsyncClient, _context(wish)
         try:
             async with client_class(follow_redirects=True, verify=verify) as client:
                 options = wish.options("content")
@@ -58,3 +65,7 @@ class AsyncHttpx(Httpx):
                     return Answer(response.status_code, await response.aread())
         except Exception as error:
             return Answer(error=error)
+
+
+def _context(wish: Wish) -> Any:
+    return usual_context() if wish.verify is True else tls_context(wish.verify)

@@ -25,6 +25,7 @@ with governing(("httpx2", "httpx"), RETRY_BASE_DELAY="0"):
 """
 
 
+@pytest.mark.measured
 @pytest.mark.slow
 def test_a_fork_that_takes_the_name_of_the_original_is_governed_once(
     server: Server,

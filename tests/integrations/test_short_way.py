@@ -535,3 +535,39 @@ def test_a_timeout_that_may_change_has_no_short_way(
 
     told: Any = governed.told
     assert (0, ["success", "success"]) == (told.short, told.outcomes)
+
+
+@pytest.mark.parametrize("client", [Requests, Httpx], indirect=True)
+def test_a_service_that_has_more_to_ask_has_no_lane(
+    client: Any, server: Server
+) -> None:
+    """Where attempts at once are limited, each call is told in full."""
+    server.script("/x", Status(200), Status(200))
+    with governing((client.library,), fast=True, BULKHEAD_LIMIT="5") as governed:
+        client.get(server.url("/x"))
+        client.get(server.url("/x"))
+
+    assert ["success", "success"] == governed.told.outcomes
+    assert [] == governed.told.of("short")
+
+
+@pytest.mark.parametrize("noticeable", [0.0, 3600.0])
+def test_an_answer_is_as_old_as_requests_says(
+    server: Server, monkeypatch: pytest.MonkeyPatch, noticeable: float
+) -> None:
+    """`elapsed` ends with the headers, whether or not the body took noticeably long."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    monkeypatch.setattr(
+        "resilience_instrument.integrations.requests._NOTICEABLE", noticeable
+    )
+    server.script("/x", Status(200), DripBody(0.001))
+    with (
+        governing(("requests",), fast=True) as governed,
+        requests.Session() as session,
+    ):
+        session.get(server.url("/x"))
+        answer = session.get(server.url("/x"))
+
+    assert 1 == len(governed.told.of("short"))
+    assert 500 == len(answer.content)
+    assert (answer.elapsed.total_seconds() < 0.4) is (noticeable == 0.0)

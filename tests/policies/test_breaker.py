@@ -1013,3 +1013,30 @@ def test_successes_are_counted_from_zero_when_they_are_taken_in() -> None:
     assert recent is not None
     # The first one of each part takes the lock.
     assert ([3, 3, 3], 1) == (seen, recent.total)
+
+
+def test_a_success_without_a_permit_belongs_to_the_part_that_begins() -> None:
+    """One of a calm circuit is taken in with its own part, not with the one before."""
+    clock = FakeClock()
+    breaker = Breaker("svc", service_settings().breaker, clock.uniform)
+    breaker.succeed(breaker.generation, clock.now, clock.now)
+    clock.advance(breaker.edge - clock.now)
+
+    change = breaker.succeed(breaker.generation, clock.now, clock.now)
+
+    recent = breaker._ledger._recent
+    assert recent is not None
+    assert (None, 1, 1) == (change, breaker.good, recent.total)
+    clock.advance(breaker.edge - clock.now)
+    breaker.succeed(breaker.generation, clock.now, clock.now)
+    assert (1, 2) == (breaker.good, recent.total)
+
+
+def test_a_stale_success_without_a_permit_moves_nothing() -> None:
+    """It is of another generation than the circuit, and is counted as stale."""
+    clock = FakeClock()
+    breaker = Breaker("svc", service_settings().breaker, clock.uniform)
+
+    breaker.succeed(breaker.generation + 1, clock.now, clock.now)
+
+    assert (0, 1) == (breaker.good, breaker.stale)

@@ -270,3 +270,19 @@ def test_a_child_states_again_what_the_agent_is() -> None:
     assert [("1.0", "enforce", "3.11")] == [
         block.labels for block in store.blocks() if block.layout.scope == scope
     ]
+
+
+def test_what_the_agent_is_does_not_touch_what_it_found() -> None:
+    """Another mode is another agent, beside the same libraries, each stated once."""
+    store = Store()
+    observer = MetricsObserver(store)
+    observer.patch_info("requests", "2.32", "governed")
+    observer.agent_info("1.0", "observe", "3.11")
+    observer.agent_info("1.0", "enforce", "3.11")
+    observer.patch_info("requests", "2.32", "governed")
+    store.renew()
+
+    observer.repeat_infos()
+
+    stated = {block.labels for block in store.blocks() if block.counts[0] == 1}
+    assert {("requests", "2.32", "governed"), ("1.0", "enforce", "3.11")} == stated

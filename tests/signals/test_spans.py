@@ -12,7 +12,12 @@ from opentelemetry import context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import SpanKind, StatusCode
 
 from fakes import a_call
@@ -427,3 +432,49 @@ def test_nobody_records_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     track.abandon()
 
     assert track.sampled() is None
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_sampler_may_drop_a_further_attempt(
+    monkeypatch: pytest.MonkeyPatch, *, brief: bool
+) -> None:
+    """The call keeps its spans, and the attempt goes on in the trace, not sampled."""
+
+    class NoResends(Sampler):
+        def should_sample(self, *args: Any, **named: Any) -> SamplingResult:
+            attributes = named.get("attributes") or args[4]
+            resent = "http.request.resend_count" in (attributes or {})
+            return (ALWAYS_OFF if resent else ALWAYS_ON).should_sample(*args, **named)
+
+        def get_description(self) -> str:
+            return "NoResends"
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=NoResends())
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+
+    carriers = play(BAD, GOOD, brief=brief)
+
+    first, *calls = exporter.get_finished_spans()
+    assert "GET" == first.name
+    if brief:
+        assert ([], [{}, {}]) == (calls, carriers)
+    else:
+        _, trace_id, _, flags = carriers[1]["traceparent"].split("-")
+        assert [int(trace_id, 16)] == [call.context.trace_id for call in calls]
+        assert 0 == int(flags, 16) & 1
+
+
+def test_spans_of_which_nothing_can_be_told_end(exporter: InMemorySpanExporter) -> None:
+    """Those that there are: of a statement there is one at most."""
+    brief, whole = a_call(library="sqlite3", brief=True), a_call()
+    for call in (brief, whole):
+        observer = SpanObserver()
+        observer.call_started(call)
+        spans: Any = call.span
+        spans.abandon()
+
+    assert ["resilience GET payment-api"] == [
+        span.name for span in exporter.get_finished_spans()
+    ]

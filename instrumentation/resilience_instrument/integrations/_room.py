@@ -196,8 +196,6 @@ def described(runtime: Runtime, make: Callable[..., S | None], *args: Any) -> S 
 
 def is_watched() -> bool:
     """Tell whether a telemetry library wants to hear of each call, or of none."""
-    if "opentelemetry.context" not in sys.modules:
-        return False
     trace = sys.modules.get("opentelemetry.trace")
     recorded = trace is not None and trace._TRACER_PROVIDER is not None  # noqa: SLF001 - asking for it would set it
     return recorded or suppressed()

@@ -221,6 +221,17 @@ class Breaker(_Asked):
             issued: The monotonic time at which the attempt began.
             now: The monotonic time at which it ended.
         """
+        with self._lock:
+            if (
+                self.calm
+                and generation == self.generation
+                and now - issued < self.slow_after
+            ):
+                # Nothing but time has passed: it belongs to the part that begins.
+                self._fold_locked(now)
+                self.good += 1
+                self.edge = self._ledger.edge
+                return None
         return self.record(Permit(generation, issued, probe=False), _SUCCESS, now)
 
     def release(self, permit: Permit) -> None:
