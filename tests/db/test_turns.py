@@ -63,6 +63,15 @@ def test_a_turn_that_is_over_in_time_is_left_alone() -> None:
     assert not connection.struck.is_set()
 
 
+def test_a_turn_of_another_is_left_alone() -> None:
+    """Whoever asks twice, as an interrupt came, does not end what began since."""
+    turn = Connection().turn
+    theirs = turn.end = time.monotonic() + FAR
+
+    assert turn.over(time.monotonic()) is None
+    assert theirs is turn.end
+
+
 def test_the_nearest_turn_says_when_to_look_again() -> None:
     """A limit that is shorter than a tick is kept all the same."""
     connection = Connection()

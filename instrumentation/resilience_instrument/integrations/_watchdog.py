@@ -98,8 +98,13 @@ class Turn:
 
         When this returns no strike is under way.
         """
-        slot = None if self.end is end else self.dog.struck(id(self))
-        self.end = None
+        if self.end is end:
+            self.end = None
+            return None
+        slot = self.dog.struck(id(self))
+        # Nobody else takes what was struck; what another has taken since is its own.
+        if self.end is _STRUCK:
+            self.end = None
         return slot
 
 

@@ -372,8 +372,9 @@ def _executing_briefly(  # noqa: C901 - see below
                 connection = self._conn
                 link, kind, late = connection._resilience_terms  # noqa: SLF001 - ours
                 if (
+                    type(query) is str
                     # A text of 10 MB must not even be hashed.
-                    len(query) <= READ
+                    and len(query) <= READ
                     and not kwargs
                     and watched() is None
                     and deadline() is None

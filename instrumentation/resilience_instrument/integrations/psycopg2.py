@@ -275,8 +275,9 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
             connection: Any = self.connection
             link, kind, turn = connection._resilience_terms  # noqa: SLF001 - ours
             if (
+                type(query) is str
                 # A text of 10 MB must not even be hashed.
-                len(query) <= READ
+                and len(query) <= READ
                 and _deadline() is None
                 and "opentelemetry.context" not in modules
             ):
