@@ -42,6 +42,7 @@ _QUICK_SIZES: Final[Mapping[str, tuple[int, ...]]] = {
     "open circuits": (0, 1000),
 }
 _TURN: Final = 500
+_QUICK_TURN: Final = 250
 """Calls by a library that a contestant makes before it is the next one's turn."""
 
 _READING: Final = 60e-6
@@ -60,11 +61,12 @@ _AT_ONCE: Final = 1e-7
 
 def growth(*, full: bool) -> Iterator[Result]:
     """Measure calls while there is more of everything that there can be more of."""
-    rounds = 30 if full else 5
+    rounds, turn = (30, _TURN) if full else (5, _QUICK_TURN)
     for what in _SIZES:
-        yield _by_requests(what, full=full, rounds=rounds)
-    yield _in_threads((1, 4, 16), rounds)
-    yield _in_tasks((1, 200), rounds)
+        sizes = (_SIZES if full else _QUICK_SIZES)[what]
+        yield _by_requests(what, sizes, rounds, turn)
+    yield _in_threads((1, 4, 16), rounds, turn)
+    yield _in_tasks((1, 200), rounds, turn)
     for what in _SIZES:
         yield _of_nothing(what, full=full, rounds=rounds)
     yield _costs("more calls at once", interleave(rounds, _tasks_at_once()))
@@ -143,24 +145,24 @@ def _settle() -> None:
 # -- by a library ---------------------------------------------------------------------
 
 
-def _by_requests(what: str, *, full: bool, rounds: int) -> Result:
+def _by_requests(what: str, sizes: Sequence[int], rounds: int, turn: int) -> Result:
     """Measure calls a second by `requests`, with the agent and without."""
     target = TARGETS["requests"]()
     target.prepare()
     contestants: dict[str, Callable[[], float]] = {}
-    for size in (_SIZES if full else _QUICK_SIZES)[what]:
+    for size in sizes:
         urls = _urls(what, size)
         agent = agent_for(_MOST + 1000, _READING)
         if what == "open circuits":
             open_circuits(agent, size)
-        contestants[f"{size}{CONTROL}"] = bare = _Visits(None, urls)
-        contestants[f"{size} {what}"] = _Visits(agent, urls)
+        contestants[f"{size}{CONTROL}"] = bare = _Visits(None, urls, turn)
+        contestants[f"{size} {what}"] = _Visits(agent, urls, turn)
         contestants.setdefault(BARE, bare)
     contestants[BARE_AGAIN] = contestants[BARE]
     _settle()
     before = target.arrived or 0
     samples = interleave(rounds, contestants)
-    assert (target.arrived or 0) - before == rounds * len(contestants) * _TURN
+    assert (target.arrived or 0) - before == rounds * len(contestants) * turn
     for each in contestants.values():
         assert isinstance(each, _Visits)
         each.verify()
@@ -187,14 +189,16 @@ class _Visits:
         agent: Who governs them, None for nobody. Each has classes of its own, so
             that several can be measured in one process.
         urls: What is called.
+        turn: How many calls are measured at a time.
     """
 
-    def __init__(self, agent: Any, urls: list[str]) -> None:
+    def __init__(self, agent: Any, urls: list[str], turn: int) -> None:
         requests: Any = importlib.import_module("requests")
         session, adapter = requests.Session, requests.adapters.HTTPAdapter
         if agent is not None:
             session, adapter = _governed(agent, session), _governed(agent, adapter)
         self._agent = agent
+        self._turn = turn
         self._session = session()
         # Else requests looks through every variable of the environment each time.
         self._session.trust_env = False
@@ -217,8 +221,8 @@ class _Visits:
     def __call__(self) -> float:
         """Return how many calls there are in a second."""
         begun = time.process_time()
-        self.visit(_TURN)
-        return _TURN / (time.process_time() - begun)
+        self.visit(self._turn)
+        return self._turn / (time.process_time() - begun)
 
     def verify(self) -> None:
         """Make sure that the agent counted every call."""
@@ -242,15 +246,15 @@ def _governed(agent: Any, owner: type) -> type:
     return type(owner.__name__, (owner,), replaced)
 
 
-def _in_threads(widths: Sequence[int], rounds: int) -> Result:
+def _in_threads(widths: Sequence[int], rounds: int, turn: int) -> Result:
     """Measure calls a second by `requests` from more threads."""
     TARGETS["requests"]().prepare()
     agent = agent_for(1, _READING)
     contestants: dict[str, Callable[[], float]] = {}
     for width in widths:
-        crowd = _Crowd(width, None)
+        crowd = _Crowd(width, None, turn)
         contestants[f"{width}{CONTROL}"] = crowd
-        contestants[f"{width} threads"] = _Crowd(width, agent)
+        contestants[f"{width} threads"] = _Crowd(width, agent, turn)
         contestants.setdefault(BARE, crowd)
     contestants[BARE_AGAIN] = contestants[BARE]
     samples = interleave(rounds, contestants)
@@ -263,9 +267,12 @@ def _in_threads(widths: Sequence[int], rounds: int) -> Result:
 class _Crowd:
     """Calls by `requests` from several threads; calling it measures some."""
 
-    def __init__(self, width: int, agent: Any) -> None:
+    def __init__(self, width: int, agent: Any, turn: int) -> None:
         self.ours = agent is not None
-        self._visits = [_Visits(agent, _urls("threads", 1)) for _ in range(width)]
+        self._each = turn // width
+        self._visits = [
+            _Visits(agent, _urls("threads", 1), self._each) for _ in range(width)
+        ]
 
     @property
     def made(self) -> int:
@@ -275,7 +282,7 @@ class _Crowd:
     def __call__(self) -> float:
         """Return how many calls there are in a second."""
         gate = threading.Barrier(len(self._visits) + 1)
-        calls = _TURN // len(self._visits)
+        calls = self._each
 
         def work(visits: _Visits) -> None:
             gate.wait()
@@ -291,7 +298,7 @@ class _Crowd:
         return calls * len(threads) / (time.perf_counter() - begun)
 
 
-def _in_tasks(widths: Sequence[int], rounds: int) -> Result:
+def _in_tasks(widths: Sequence[int], rounds: int, turn: int) -> Result:
     """Measure calls a second by `httpx` from more tasks."""
     with contextlib.ExitStack() as stack:
         bare, ours, again = (
@@ -300,10 +307,10 @@ def _in_tasks(widths: Sequence[int], rounds: int) -> Result:
         )
         contestants: dict[str, Callable[[], float]] = {}
         for width in widths:
-            measure = throughput(width, _TURN // width)
+            measure = throughput(width, max(2, turn // width))
             contestants[f"{width}{CONTROL}"] = measure(bare)
             contestants[f"{width} tasks"] = measure(ours)
-        first = throughput(widths[0], _TURN)
+        first = throughput(widths[0], turn)
         contestants[BARE], contestants[BARE_AGAIN] = first(bare), first(again)
         samples = interleave(rounds, contestants)
         for worker in (bare, ours, again):

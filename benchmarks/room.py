@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, final
 
 from resilience_instrument._agent import Agent
@@ -85,7 +86,8 @@ class Places:
 
         def call(name: str) -> Any:
             lane = lanes.get(name)
-            if lane is None or CURRENT.get() is not None or is_watched():
+            watched = "opentelemetry.context" in modules and is_watched()
+            if lane is None or watched or CURRENT.get() is not None:
                 return told(name)
             total = lane.plans[None]
             started = monotonic()
@@ -181,7 +183,8 @@ def _way(place: _Place) -> Function:
     @functools.wraps(function)
     def call() -> Any:
         lane = place.lane
-        if lane is None or CURRENT.get() is not None or is_watched():
+        watched = "opentelemetry.context" in modules and is_watched()
+        if lane is None or watched or CURRENT.get() is not None:
             return place.told(_Io(function))
         started = monotonic()
         generation = lane.enter(started)
@@ -216,7 +219,8 @@ def _async_way(place: _Place) -> Function:
     @functools.wraps(function)
     async def call() -> Any:
         lane = place.lane
-        if lane is None or CURRENT.get() is not None or is_watched():
+        watched = "opentelemetry.context" in modules and is_watched()
+        if lane is None or watched or CURRENT.get() is not None:
             return await place.told_async(_AsyncIo(function))
         started = monotonic()
         generation = lane.enter(started)

@@ -118,8 +118,8 @@ def _panel(result: Result, row: int, column: int) -> Iterable[str]:
         top=_above(1.1 * highest / scale),
     )
     yield from _axes(panel, ours)
-    upper, lower = (values[0] * (1 + sign * result.band) for sign in (1, -1))
-    high, low = panel.y(upper), panel.y(lower)
+    high = panel.y(values[0] * (1 + result.band))
+    low = panel.y(values[0] * max(0.0, 1 - result.band))
     yield (
         f'<rect class="band" x="{panel.left}" y="{high:.1f}" width="{_WIDTH}" '
         f'height="{low - high:.1f}"/>'

@@ -166,9 +166,10 @@ class ServicePolicies:
         it does at least once a second: who was idle longest needs no more, and what
         every call writes is one object less.
         """
-        if now >= self.budget.edge:
+        budget = self.budget
+        if now >= budget.edge:
             self.base.used = now
-        self.budget.deposit(now)
+        budget.deposit(now)
 
     def took(self, call: Call, seconds: float, now: float, *, timed_out: bool) -> None:
         """Take in an attempt that succeeded or timed out, where this `measures`."""

@@ -17,6 +17,7 @@ under the global interpreter lock. It enters the window at the next edge or with
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from functools import lru_cache
@@ -32,6 +33,9 @@ _ADDS_ARE_WHOLE: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 _DEPOSIT: Final = 1000
 _SLICES: Final = 10
 _LONG_AGO: Final = float("-inf")
+_MOMENT: Final = 1.0
+"""Seconds after which a budget looks at the time: so exactly it is known when it was
+used last."""
 
 
 class RetryBudget(Protocol):
@@ -92,13 +96,12 @@ class _Terms(NamedTuple):
 
 @lru_cache(64)
 def _terms(ratio: float, minimum: float, window: float) -> _Terms:
+    deposit = _DEPOSIT if ratio > 0 else 0
     cost = round(_DEPOSIT / ratio) if ratio > 0 else 1
-    return _Terms(
-        _DEPOSIT if ratio > 0 else 0,
-        cost,
-        round(minimum * window * cost),
-        window / _SLICES,
-    )
+    reserve = round(minimum * window * cost)
+    # The same in the smallest numbers that there are: these are objects at hand.
+    unit = math.gcd(deposit, cost, reserve)
+    return _Terms(deposit // unit, cost // unit, reserve // unit, window / _SLICES)
 
 
 class _Paid:
@@ -147,8 +150,10 @@ class Budget(_Paid):
         with self._lock:
             head = self._roll_locked(now)
             self.calls += 1
-            # Once a second at least: when a service was used is as exact as that.
-            self.edge = min(end_of(head, self._terms.width), end_of(int(now), 1.0))
+            width = self._terms.width
+            self.edge = end_of(head, width)
+            if width > _MOMENT:
+                self.edge = min(self.edge, end_of(int(now // _MOMENT), _MOMENT))
 
     def withdraw(self, now: float, *, timeout: bool = False) -> bool:
         """Take one retry out at `now`; False if the budget does not hold it."""
@@ -186,10 +191,12 @@ class Budget(_Paid):
         self.calls = 0
         entered = int(now // self._terms.width)
         head = entered if self._head is None else self._head
-        self._add_locked(head, calls * self._terms.deposit)
+        if calls:
+            self._add_locked(head, calls * self._terms.deposit)
+        slices = self._slices
         for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
-            self._sum -= self._slices[index % _SLICES]
-            self._slices[index % _SLICES] = 0
+            self._sum -= slices[index % _SLICES]
+            slices[index % _SLICES] = 0
         self._head = head = max(head, entered)
         return head
 
