@@ -155,6 +155,43 @@ def test_a_transaction_that_ends_is_known_by_its_command(
     assert [] == place.inside.faults
 
 
+@pytest.mark.parametrize("name", ["psycopg2", "psycopg"])
+def test_where_nothing_is_under_way_nothing_ends(
+    name: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver sends nothing then, so there is nothing to tell."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    with opening(name, postgres) as place:
+        end_by_hand(place.connection)
+        del place.told.events[:]
+
+        place.connection.commit()
+        place.connection.rollback()
+
+        assert [] == place.told.events
+
+
+def test_what_is_no_error_of_psycopg_is_raised_as_it_was(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hides where its own errors come from, and not where others do."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+
+    def odd(*_: Any, **__: Any) -> None:
+        message = "odd"
+        raise ValueError(message)
+
+    with opening("psycopg", postgres) as place:
+        with monkeypatch.context() as patch:
+            patch.setattr("psycopg.waiting.wait", odd)
+            with pytest.raises(ValueError, match="odd") as caught:
+                place.ask()
+
+        assert "odd" in [each.name for each in caught.traceback]
+        assert "error" == place.ended[-1]
+        assert 0 == place.told.under_way
+
+
 def test_a_transaction_ends_in_full_within_a_deadline(
     name: str, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
