@@ -27,6 +27,7 @@ from benchmarks.harness.interleave import (
 from benchmarks.harness.report import Result
 from benchmarks.harness.statistics import BARE, BARE_AGAIN, WRAPT, sample
 from benchmarks.harness.workers import environment
+from benchmarks.misses import misses
 from benchmarks.stacks import STACKS, is_installed
 from benchmarks.targets import TARGETS
 
@@ -373,4 +374,5 @@ SUITES: Final[dict[str, Callable[..., Iterator[Result]]]] = {
     "exactness": exactness,
     "databases": query,
     "instructions": counted,
+    "misses": misses,
 }
