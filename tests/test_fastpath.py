@@ -30,6 +30,7 @@ from fakes import (
 from resilience_instrument import CircuitBreakerOpenError, engine
 from resilience_instrument.engine import run_sync
 from resilience_instrument.fastpath import NO_WAY, Begun, Lane, ResumedIo
+from resilience_instrument.integrations._dblane import Within
 from resilience_instrument.integrations._traced import traced
 from resilience_instrument.outcome import Raised, Returned
 from resilience_instrument.registry import ServicePolicies
@@ -376,7 +377,11 @@ def _is_addition(instruction: dis.Instruction) -> bool:
 
 @pytest.mark.parametrize(
     "function",
-    [PlainTally.begin, PlainTally.succeed, Lane.succeed, Lane.enter],
+    [
+        *(PlainTally.begin, PlainTally.succeed),
+        *(Lane.succeed, Lane.enter),
+        *(Within.succeed, Within.enter),
+    ],
     ids=lambda function: function.__qualname__,
 )
 def test_nothing_comes_between_reading_and_writing_a_number(

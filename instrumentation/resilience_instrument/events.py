@@ -6,7 +6,7 @@ a fault of ours and never reaches a call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,22 @@ class Transition(NamedTuple):
     cause: str = ""
 
 
+class Numbers(Protocol):
+    """A tally that does no more than add up: whoever it is for may add there itself.
+
+    Attributes:
+        first: Where its own numbers are, in each of the following.
+        whole: How many calls began.
+        ended: How many of them ended in the first bucket.
+        spent: How many seconds all of them took.
+    """
+
+    first: int
+    whole: memoryview[int]
+    ended: memoryview[int]
+    spent: memoryview[float]
+
+
 class Tally(Protocol):
     """Counts calls of one kind of which there is nothing to tell: they succeed."""
 
@@ -95,6 +111,12 @@ class Tally(Protocol):
     def exemplify(self, track: Track, seconds: float) -> None:
         """Keep the trace of such a call as an example of one that takes so long."""
         ...
+
+
+def numbers_of(tally: Tally) -> Numbers | None:
+    """Return a tally as its numbers if it is no more than that, else None."""
+    found: Any = tally
+    return cast("Numbers", found) if getattr(tally, "adds", False) else None
 
 
 class Track(Protocol):

@@ -15,9 +15,10 @@ from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
+from resilience_instrument.events import numbers_of
 from resilience_instrument.outcome import Raised, Returned
-from resilience_instrument.policies.budget import Budget
 from resilience_instrument.policies.latency import MANY
+from resilience_instrument.signals.plain import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +52,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_block",
         "_breaker",
         "_budget",
         "_latencies",
@@ -82,12 +84,14 @@ class Lane:
         """What a room found out about the timeouts that the app gives."""
         self.trail: Trail | None = None
         """What follows its calls, once one of them was recorded."""
+        # Adding here costs half of what a call of the tally does.
+        self._block = numbers_of(tally)
         self._breaker = policies.breaker
         self.plain = policies.plain
         """As the policies are, which are dropped with the lane when they change."""
         self._look = look
-        budget = policies.budget
-        self._budget = budget if isinstance(budget, Budget) else None
+        # Only of a `Budget` it is ever earlier than its edge.
+        self._budget: Any = policies.budget
         self._latencies = None
         if policies.measures and call.measured:
             self._latencies = policies.latencies[call.repeatable]
@@ -106,18 +110,21 @@ class Lane:
         # One after the other: what is fetched from memory meanwhile overlaps.
         breaker = self._breaker
         budget = self._budget
-        tally = self.tally
+        block = self._block
         # Read in this order, what a circuit that opens meanwhile is told is stale.
         generation = breaker.generation
         if not (breaker.free and self.plain):
             return NO_WAY
         if self._look is not None:
             self._look(now)
-        if budget is not None and now < budget.edge:
+        if now < budget.edge:
             budget.calls += 1
         else:
             self.policies.pay(now)
-        tally.begin()
+        if block is None:
+            self.tally.begin()
+        else:
+            block.whole[block.first] += 1
         return generation
 
     def succeed(
@@ -130,7 +137,7 @@ class Lane:
     ) -> None:
         """End a call whose attempt succeeded."""
         breaker, latencies, seconds = self._breaker, self._latencies, now - begun
-        change = None
+        change, good = None, MANY
         if (
             breaker.calm
             and generation == breaker.generation
@@ -138,14 +145,24 @@ class Lane:
             and seconds < breaker.slow_after
         ):
             breaker.good += 1
+            good = breaker.good
         else:
             change = breaker.succeed(generation, begun, now)
         if latencies is not None:
-            if now < latencies.edge and len(latencies) < MANY:
+            # As long as few successes wait to be folded, few durations do, and the
+            # number of these is at hand.
+            if now < latencies.edge and (good < MANY or len(latencies) < MANY):
                 latencies.append(seconds)
             else:
                 latencies.add(seconds, now)
-        self.tally.succeed(seconds)
+        block = self._block
+        if block is None or seconds > QUICK:
+            self.tally.succeed(seconds)
+        else:
+            # At once, as all of it may be laid elsewhere while another thread runs.
+            ended, spent, first = block.ended, block.spent, block.first
+            ended[first] += 1
+            spent[first] += seconds
         if change is not None:
             call = self.call
             if track is not None:

@@ -459,12 +459,15 @@ class Registry:
         """Who looks whether the file has changed, None if nobody does."""
         return None if self.look is _look_away else self.look
 
-    def cache(self) -> dict[Any, Any]:
+    def cache(self, made: dict[Any, Any] | None = None) -> dict[Any, Any]:
         """Return a dictionary that is emptied whenever what is kept here changes.
 
         Services that make room, other settings and a fork empty it.
+
+        Args:
+            made: One that does more than that when it is emptied.
         """
-        made: dict[Any, Any] = {}
+        made = {} if made is None else made
         self._caches.append(made)
         return made
 

@@ -347,6 +347,22 @@ def test_lanes_are_forgotten_when_anything_changes(room: Room) -> None:
     assert _dblane.named(room.link, "COMMIT", unbounded=True) is None
 
 
+def test_lanes_are_found_by_their_link_as_long_as_they_are_kept(room: Room) -> None:
+    """Whoever finds them when all is forgotten meanwhile does not keep them."""
+    link: Any = room.link
+    kept = link.lanes[link]
+    assert kept is link.known
+
+    link.lanes.clear()
+    assert link.known is None
+    _dblane._make_known(link, kept)
+    assert link.known is None
+    link.lanes[link] = kept
+    room.lane(first=True, own=False)
+
+    assert kept is link.known
+
+
 @pytest.mark.parametrize("mode", ["observe", "shadow"])
 def test_no_lane_where_everything_has_to_be_told(mode: str) -> None:
     """Where a call is only observed, another story is played each time."""

@@ -134,6 +134,44 @@ def test_factories_of_connections_and_cursors_work(
     assert 4 == len(inside.told.calls)
 
 
+def test_the_factory_of_cursors_is_the_apps_own(
+    inside: Governed, connect: Callable[..., Any]
+) -> None:
+    """Case 5: it may be set, asked for and taken away, and holds for all."""
+    connection = connect()
+    rows = psycopg2.extras.DictCursor
+
+    connection.cursor_factory = rows
+    found = [connection.cursor(), connection.cursor("named"), connection.cursor(None)]
+    assert rows is connection.cursor_factory
+    assert all(isinstance(each, rows) for each in found)
+    del connection.cursor_factory
+    assert connection.cursor_factory is None
+    assert not isinstance(connection.cursor(), rows)
+    connection.cursor_factory = 5
+    with pytest.raises(TypeError):
+        connection.cursor()
+    assert [] == inside.faults
+
+
+def test_a_cursor_is_what_was_asked_for(
+    inside: Governed, connect: Callable[..., Any]
+) -> None:
+    """By name and by place; what only a named one can be is refused by the driver."""
+    connection = connect()
+
+    named = connection.cursor("named", withhold=True, scrollable=True)
+    plain = connection.cursor(scrollable=None)
+
+    assert ("named", True, True) == (named.name, named.withhold, named.scrollable)
+    assert (None, False) == (plain.name, plain.withhold)
+    with pytest.raises(psycopg2.ProgrammingError):
+        connection.cursor(withhold=True)
+    with pytest.raises(psycopg2.ProgrammingError):
+        connection.cursor(scrollable=False)
+    assert [] == inside.faults
+
+
 def test_names_and_texts_of_classes_are_unchanged(
     inside: Governed, connect: Callable[..., Any]
 ) -> None:

@@ -14,10 +14,11 @@ from db.harness import DRIVERS
 from db.proxy import Proxy
 from db.telling import Recorder, RecordingTally
 from integrations.governing import governing
-from resilience_instrument.integrations import _dbapi, _watchdog
+from resilience_instrument.integrations import _dbapi, _dblane, _watchdog
 from resilience_instrument.integrations import psycopg as psycopg_room
 from resilience_instrument.integrations import psycopg2 as psycopg2_room
 from resilience_instrument.integrations import pymysql as pymysql_room
+from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +90,15 @@ def server(name: str, request: pytest.FixtureRequest) -> Postgres | MariaDB:
     return found
 
 
+def end_by_hand(connection: Any) -> None:
+    """Let statements be part of transactions, which the app ends itself."""
+    autocommit = connection.autocommit
+    if callable(autocommit):
+        autocommit(False)
+    else:
+        connection.autocommit = False
+
+
 def never(*_: Any, **__: Any) -> None:
     """Stand in for what must not be called."""
     message = "it went another way"
@@ -115,6 +125,99 @@ def test_a_statement_that_is_known_goes_the_shortest_way(
         assert ["success"] * 3 == place.ended[before:]
         assert 0 == place.told.under_way
     assert [] == place.inside.faults
+
+
+@pytest.mark.parametrize("command", ["commit", "rollback"])
+def test_a_transaction_that_ends_is_known_by_its_command(
+    name: str, server: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It is told as the first one was, and limited as that was."""
+    with opening(name, server) as place:
+        end_by_hand(place.connection)
+        end = getattr(place.connection, command)
+        told: list[Any] = []
+
+        def ended() -> list[Any]:
+            place.ask()
+            del place.told.events[:]
+            end()
+            return list(place.told.events)
+
+        told = [ended() for _ in range(3)]
+        monkeypatch.setattr(_dbapi, "send", never)
+        monkeypatch.setattr(_dblane, "ending", never)
+        told += [ended() for _ in range(3)]
+
+        assert [told[0]] * 6 == told
+        assert ("call_ended", command.upper()) == (told[0][-1][0], told[0][-1][2])
+        assert 0 == place.told.under_way
+        assert not watched(place.connection)
+    assert [] == place.inside.faults
+
+
+@pytest.mark.parametrize("name", ["psycopg2", "psycopg"])
+def test_where_nothing_is_under_way_nothing_ends(
+    name: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver sends nothing then, so there is nothing to tell."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    with opening(name, postgres) as place:
+        end_by_hand(place.connection)
+        del place.told.events[:]
+
+        place.connection.commit()
+        place.connection.rollback()
+
+        assert [] == place.told.events
+
+
+def test_what_is_no_error_of_psycopg_is_raised_as_it_was(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hides where its own errors come from, and not where others do."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+
+    def odd(*_: Any, **__: Any) -> None:
+        message = "odd"
+        raise ValueError(message)
+
+    with opening("psycopg", postgres) as place:
+        with monkeypatch.context() as patch:
+            patch.setattr("psycopg.waiting.wait", odd)
+            with pytest.raises(ValueError, match="odd") as caught:
+                place.ask()
+
+        assert "odd" in [each.name for each in caught.traceback]
+        assert "error" == place.ended[-1]
+        assert 0 == place.told.under_way
+
+
+def test_a_transaction_ends_in_full_within_a_deadline(
+    name: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the app allows it may be less than what it has else."""
+    with opening(name, server) as place:
+        end_by_hand(place.connection)
+        for _ in range(3):
+            place.ask()
+            place.connection.commit()
+        ways: list[str] = []
+        real = _dblane.ending
+
+        def ending(link: Any, statement: Any, *, own: bool) -> Any:
+            ways.append(statement.verb)
+            return real(link, statement, own=own)
+
+        monkeypatch.setattr(_dblane, "ending", ending)
+        place.ask()
+        token = CURRENT.set(time.monotonic() + 60)
+        try:
+            place.connection.commit()
+        finally:
+            CURRENT.reset(token)
+
+        assert ["COMMIT"] == ways
+        assert "success" == place.ended[-1]
 
 
 @pytest.mark.parametrize(
@@ -193,8 +296,8 @@ def test_what_is_interrupted_is_watched_no_more(
 
 def watched(connection: Any) -> Any:
     """Return what is still watched of a connection."""
-    last = connection._resilience_terms[2]
-    return last if isinstance(last, dict) else last.timed
+    last = connection._resilience_terms[-1]
+    return last if isinstance(last, set) else last.dog.timed or last.end
 
 
 @pytest.mark.parametrize("name", ["psycopg2", "psycopg"])
@@ -261,7 +364,85 @@ def test_a_connection_of_psycopg_that_is_shared_limits_each_thread(
 
         assert not any(thread.is_alive() for thread in threads)
         assert ["QueryCanceled"] * 3 == [each.__name__ for each in came]
-        assert {} == watched(place.connection)
+        assert not watched(place.connection)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["in time", "late"])
+@pytest.mark.parametrize("name", ["psycopg2", "pymysql"])
+def test_a_connection_that_is_shared_limits_each_thread(
+    name: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    slow: bool,
+) -> None:
+    """Another thread has its turn: the statement has a limit of its own."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    maria = name == "pymysql"
+    server: Any = request.getfixturevalue("mariadb" if maria else "postgres")
+    text = TEXT
+    if slow:
+        text = "SELECT SLEEP(60)" if maria else "SELECT pg_sleep(60)"
+    with opening(name, server) as place:
+        link, *_, turn = place.connection._resilience_terms
+        kinds = link.known.firsts[1]
+        kinds[text] = kinds[TEXT]
+        forbid(monkeypatch)
+        turn.end = theirs = time.monotonic() + 3600
+
+        came = place.ask(text)
+
+        assert slow is not isinstance(came, list)
+        assert slow is ("timeout" in place.ended)
+        assert theirs is turn.end
+        assert not turn.dog.timed
+        turn.end = None
+
+
+def test_psycopg_succeeds_though_it_was_about_to_be_cancelled(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came just before the server heard of it is a success, and the next fails."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    slow = "SELECT pg_sleep(1.3)"
+    with opening("psycopg", postgres) as place:
+        connection = place.connection
+        connection._resilience.known.firsts[1][slow] = (
+            connection._resilience.known.firsts[1][TEXT]
+        )
+        monkeypatch.setattr(type(connection), "cancel_safe", lambda *_, **__: None)
+        forbid(monkeypatch)
+
+        rows = place.ask(slow)
+
+        assert [("",)] == rows
+        assert "success" == place.ended[-1]
+        assert not watched(connection)
+
+
+@pytest.mark.parametrize("name", ["execute", "wait"])
+def test_psycopg_goes_another_way_where_it_is_not_as_expected(
+    name: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody else has put around the driver's own is heard."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context", raising=False)
+    psycopg: Any = pytest.importorskip("psycopg")
+    owner = psycopg.Cursor if name == "execute" else psycopg.Connection
+    own, heard = getattr(owner, name), []
+
+    def around(self: Any, *args: Any, **kwargs: Any) -> Any:
+        heard.append(name)
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, around)
+    with opening("psycopg", postgres) as place:
+        heard.clear()
+
+        rows = [place.ask() for _ in range(3)]
+
+        assert [[(5,)]] * 3 == rows
+        assert [name] * 3 == heard
+        assert {"success"} == set(place.ended)
 
 
 @pytest.mark.parametrize("before", [0, 1])
@@ -354,7 +535,7 @@ def test_the_shortest_way_starts_the_watchdog(
     started: list[bool] = []
     with opening(name, request.getfixturevalue(wanted)) as place:
         forbid(monkeypatch)
-        dog = place.connection._resilience_terms[2]
+        dog = place.connection._resilience_terms[-1].dog
         before, dog.running = dog.running, False
         monkeypatch.setattr(_watchdog.Watchdog, "start", lambda _: started.append(True))
 
@@ -367,8 +548,11 @@ def test_the_shortest_way_starts_the_watchdog(
 def test_what_was_never_struck_has_nothing_to_settle() -> None:
     """An interrupt may come before it was watched at all."""
     dog = _watchdog.Watchdog(lambda *_: None)
+    about = threading.Event()
+    turn = _watchdog.Turn(dog, lambda _: _watchdog.Slot(0.0, lambda _: None), about)
 
-    assert not psycopg2_room._settle(dog, 5)
+    assert not psycopg2_room._settle(turn.over(5.0))
+    assert turn.end is None
 
 
 def test_pymysql_goes_on_where_it_cannot_be_described(

@@ -118,6 +118,7 @@ class Link:
         "address",
         "database",
         "driver",
+        "known",
         "lanes",
         "limit",
         "monotonic",
@@ -143,6 +144,8 @@ class Link:
         self.runtime = runtime
         self.monotonic = runtime.clock.monotonic
         self.lanes = lanes
+        self.known: Lanes | None = None
+        """Those of this link, as long as they are kept there."""
         self.driver = driver
         self.address = address
         self.port = port
@@ -258,7 +261,7 @@ class Links:
     def __init__(self, runtime: Runtime, driver: Driver) -> None:
         self.runtime = runtime
         self.driver = driver
-        self._lanes: dict[Link, Lanes] = runtime.registry.cache()
+        self._lanes: dict[Link, Lanes] = runtime.registry.cache(_dblane.Kept())
         self._known: dict[tuple[str, int, str], Link] = {}
 
     def find(

@@ -10,11 +10,13 @@ from __future__ import annotations
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
+from resilience_instrument.events import numbers_of
 from resilience_instrument.fastpath import Lane
 from resilience_instrument.integrations._room import remember
 from resilience_instrument.integrations._sql import ENDING, READ, REPEATABLE
 from resilience_instrument.integrations._traced import Traced, traced
 from resilience_instrument.policies.deadline import CURRENT
+from resilience_instrument.signals.plain import QUICK
 
 if TYPE_CHECKING:
     from resilience_instrument.call import Call
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._room import Runtime
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.registry import ServicePolicies
+
+# Asked for as an attribute, a method of an object in C is made anew each time.
+_deadline: Final = CURRENT.get
 
 TEXTS: Final = 512
 """Texts whose lanes are found without reading them, for each database and kind."""
@@ -41,18 +46,23 @@ class Within:
         tally: Counts them.
     """
 
-    __slots__ = ("call", "tally", "trail")
+    __slots__ = ("_block", "call", "tally", "trail")
 
     asks = False
 
     def __init__(self, call: Call, tally: Tally) -> None:
+        self._block = numbers_of(tally)
         self.call = call
         self.tally = tally
         self.trail: Trail | None = None
 
     def enter(self, now: float) -> int:  # noqa: ARG002 - the shape of a lane
         """Begin a statement; there is nobody to ask."""
-        self.tally.begin()
+        block = self._block
+        if block is None:
+            self.tally.begin()
+        else:
+            block.whole[block.first] += 1
         return 0
 
     def succeed(
@@ -64,7 +74,14 @@ class Within:
         track: Track | None = None,  # noqa: ARG002 - likewise
     ) -> None:
         """End a statement that succeeded."""
-        self.tally.succeed(now - begun)
+        block, seconds = self._block, now - begun
+        if block is None or seconds > QUICK:
+            self.tally.succeed(seconds)
+        else:
+            # At once, as all of it may be laid elsewhere while another thread runs.
+            ended, spent, first = block.ended, block.spent, block.first
+            ended[first] += 1
+            spent[first] += seconds
 
     def withdraw(self, begun: Begun) -> Within:  # noqa: ARG002 - likewise
         """Take a statement off the short way."""
@@ -82,11 +99,12 @@ class Lanes:
     Args:
         link: The database.
 
-    `firsts` has those that begin a transaction, `others` all others, each in two
-    dictionaries: of statements with and without a limit of the app's own.
+    `firsts` has those that begin a transaction, `others` all others by their texts,
+    `ends` those that end one by their names, each in two dictionaries: of statements
+    with and without a limit of the app's own.
     """
 
-    __slots__ = ("_firsts", "_link", "_others", "firsts", "others")
+    __slots__ = ("_firsts", "_link", "_others", "ends", "firsts", "others")
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -94,6 +112,7 @@ class Lanes:
         self._others: dict[tuple[str, bool], Within] = {}
         self.firsts: tuple[dict[Any, Lane], dict[Any, Lane]] = ({}, {})
         self.others: tuple[dict[Any, Within], dict[Any, Within]] = ({}, {})
+        self.ends: tuple[dict[str, Within], dict[str, Within]] = ({}, {})
 
     def first(self, text: str | bytes, *, unbounded: bool) -> Lane | None:
         """Return the lane of a text that begins a transaction, if its like was sent.
@@ -174,6 +193,27 @@ def keep(link: Link, call: Call, policies: ServicePolicies | None) -> None:
     if lanes is None:
         lanes = link.lanes[link] = Lanes(link)
     lanes.keep(call, policies)
+    _make_known(link, lanes)
+
+
+def _make_known(link: Link, lanes: Lanes) -> None:
+    """Let lanes be found by their link alone, as long as they are kept."""
+    link.known = lanes
+    # Looked at afterwards: `Kept` forgets in the other order, so one of both notices.
+    if link.lanes.get(link) is not lanes:
+        link.known = None
+
+
+@final
+class Kept(dict["Link", Lanes]):
+    """The lanes of the links of one library, which forget them as they are emptied."""
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        links = list(self)
+        super().clear()
+        for link in links:
+            link.known = None
 
 
 def named(link: Link, summary: str, *, unbounded: bool) -> Within | None:
@@ -202,6 +242,8 @@ def find(link: Link, text: Any, *, first: bool, own: bool) -> AnyLane | None:
     lanes = link.lanes.get(link)
     if lanes is None:
         return None
+    if link.known is not lanes:
+        _make_known(link, lanes)
     unbounded = not own
     lane: AnyLane | None
     if first:
@@ -220,7 +262,24 @@ def ending(link: Link, statement: Statement, *, own: bool) -> AnyLane | None:
     if statement.verb not in ENDING or CURRENT.get() is not None:
         return None
     lane = named(link, statement.summary, unbounded=not own)
+    if lane is not None and statement.summary == statement.verb:
+        # What is more than its verb may have many names.
+        link.lanes[link].ends[not own][statement.verb] = lane
     return recorded(link, lane, statement.summary)
+
+
+def ended(link: Link, kind: int, command: str) -> Within | None:
+    """Return the lane of a command that ends a transaction, if it is known by that.
+
+    Args:
+        link: Where it goes.
+        kind: 0 where the app limits its statements itself, else 1.
+        command: Its verb and no more.
+    """
+    known = link.known
+    if known is None or "opentelemetry.context" in modules or _deadline() is not None:
+        return None
+    return known.ends[kind].get(command)
 
 
 def recorded(link: Link, lane: AnyLane | None, summary: str) -> AnyLane | None:

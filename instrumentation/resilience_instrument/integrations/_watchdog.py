@@ -11,7 +11,9 @@ import _socket
 import os
 import socket
 import threading
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+from weakref import ref
 
 from resilience_instrument import native
 from resilience_instrument.clock import SystemClock
@@ -62,6 +64,50 @@ class Slot:
         self.strikes = 0
 
 
+# Stands for the end of what was struck: never over, so that it is struck once.
+_STRUCK: Final = inf
+
+
+@final
+class Turn:
+    """Whose turn it is on one connection: what is watched most often, and cheapest.
+
+    Whoever finds no `end` there puts the monotonic time of its own there. When it is
+    done and finds that very object, it puts None back; else it asks `over`. Between
+    looking and putting nothing may be called, so that no thread comes in between.
+
+    Args:
+        dog: Watches it.
+        make: Makes a slot when the time is over, given the connection.
+        connection: See above. It is not kept alive.
+    """
+
+    __slots__ = ("__weakref__", "connection", "dog", "end", "make")
+
+    def __init__(
+        self, dog: Watchdog, make: Callable[[Any], Watched], connection: Any
+    ) -> None:
+        self.end: float | None = None
+        self.dog = dog
+        self.make = make
+        self.connection = ref(connection)
+        dog.attend(self)
+
+    def over(self, end: float) -> Watched | None:
+        """Stop watching what is over by `end`; return its slot if it was struck.
+
+        When this returns no strike is under way.
+        """
+        if self.end is end:
+            self.end = None
+            return None
+        slot = self.dog.struck(id(self))
+        # Nobody else takes what was struck; what another has taken since is its own.
+        if self.end is _STRUCK:
+            self.end = None
+        return slot
+
+
 @final
 class Watchdog:
     """Strikes what is armed for too long.
@@ -70,10 +116,20 @@ class Watchdog:
         fault: Takes what a strike raised.
     """
 
-    __slots__ = ("_clock", "_fault", "_lock", "_struck", "armed", "running", "timed")
+    __slots__ = (
+        "_clock",
+        "_fault",
+        "_lock",
+        "_struck",
+        "_turns",
+        "armed",
+        "running",
+        "timed",
+    )
 
     def __init__(self, fault: Callable[[str, Exception], None]) -> None:
         self._fault = fault
+        self._turns: dict[int, ref[Turn]] = {}
         self._clock = SystemClock()
         self._renew()
         os.register_at_fork(after_in_child=self._renew)
@@ -90,6 +146,22 @@ class Watchdog:
         self._struck: dict[int, Watched] = {}
         self.running = False
         """Whether the thread is there."""
+        for turn in self._known():
+            turn.end = None
+
+    def attend(self, turn: Turn) -> None:
+        """Watch a turn from now on, as long as somebody else keeps it."""
+        turns, key = self._turns, id(turn)
+        turns[key] = ref(turn, lambda _: turns.pop(key, None))
+
+    def _known(self) -> list[Turn]:
+        found = [each() for each in self._turns.copy().values()]
+        return [turn for turn in found if turn is not None]
+
+    def _is_idle(self) -> bool:
+        if self.armed or self.timed:
+            return False
+        return all(turn.end is None for turn in self._known())
 
     def arm(self, slot: Watched) -> None:
         """Watch it until `disarm`."""
@@ -110,7 +182,7 @@ class Watchdog:
         return slot.strikes > 0
 
     def struck(self, key: int) -> Watched | None:
-        """Return the slot of what is no more in `timed`, None if there is none.
+        """Return the slot of what is not watched any more, None if there is none.
 
         When this returns no strike is under way.
         """
@@ -131,11 +203,11 @@ class Watchdog:
         looks = 0
         # After a fork the lock is another one, and this thread is not there.
         while looks < IDLE:
-            looks = 0 if self.armed or self.timed else looks + 1
+            looks = looks + 1 if self._is_idle() else 0
             native.sleep(self._look_safely(lock))
         with lock:
             self.running = False
-        if self.armed or self.timed:
+        if not self._is_idle():
             self.start()
 
     def _look_safely(self, lock: threading.Lock) -> float:
@@ -168,7 +240,26 @@ class Watchdog:
                 if self.timed.pop(key, None) is not None:
                     slot = self._struck[key] = timed[1](timed[2])
                     self._strike(slot, now)
-        return nearest - now
+        return min(nearest, self._look_at_turns(lock, now)) - now
+
+    def _look_at_turns(self, lock: threading.Lock, now: float) -> float:
+        """Strike those that are over, and return when the next one may be."""
+        nearest = inf
+        for turn in self._known():
+            end = turn.end
+            if end is None:
+                continue
+            if end > now:
+                nearest = min(nearest, end)
+                continue
+            with lock:
+                # Whoever puts something else there first has decided.
+                if turn.end is end:
+                    turn.end = _STRUCK
+                    slot = turn.make(turn.connection())
+                    self._struck[id(turn)] = slot
+                    self._strike(slot, now)
+        return nearest
 
     def _strike(self, slot: Watched, now: float) -> None:
         slot.strikes += 1

@@ -42,9 +42,6 @@ GRACE: Final = 0.9
 # A plain number is compared faster than one that is also a name.
 _IDLE: Final = int(psycopg.pq.TransactionStatus.IDLE)
 
-_OVER: Final = -1.0
-"""Stands for the seconds of a statement whose time was over."""
-
 
 @final
 class _Driver:
@@ -112,13 +109,17 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         send = _sending(rollback, is_async=is_async)
         waiting: Any = _waiting_async if is_async else _waiting
         executing = _executing(rollback, is_async=is_async)
-        if not is_async and _is_brief(connection.wait):
-            waiting, executing = _waiting_briefly, _executing_briefly(rollback)
+        brief = not is_async and _is_brief(connection.wait)
+        if brief and _is_known(cursor.execute):
+            # A float of its own says in `wait` who it is that calls it.
+            pause = float(repr(_pause(connection.wait)))
+            waiting = _waiting_briefly(pause)
+            executing = _executing_briefly(rollback, pause)
         found += [
             Target(connection, "connect", _connecting(links, is_async=is_async)),
             Replacement(connection, "wait", waiting),
-            Target(connection, "commit", _ending("COMMIT", is_async=is_async)),
-            Target(connection, "rollback", _ending("ROLLBACK", is_async=is_async)),
+            _ending(connection, "commit", is_async=is_async),
+            _ending(connection, "rollback", is_async=is_async),
             Replacement(cursor, "execute", executing),
             Target(cursor, "executemany", send("BATCH ", whole=False)),
             Target(server_cursor, "execute", send("", whole=False)),
@@ -184,7 +185,7 @@ class _Connecting(_dbapi.Sending):
 
     def _equip(self, connection: Any) -> Any:
         connection._resilience = self.link  # noqa: SLF001 - ours
-        connection._resilience_turns = {}  # noqa: SLF001
+        connection._resilience_late = set()  # noqa: SLF001
         _bind(connection, own=_postgresql.limits_statements(self._given))
         return connection
 
@@ -238,12 +239,12 @@ class _AsyncConnecting(_Connecting):
 def _bind(connection: Any, *, own: bool) -> None:
     """Note whether the app limits statements itself, for both ways.
 
-    The last of the terms says which threads have sent a statement on the short way, and
-    the seconds that it may take, `_OVER` when they are over.
+    The last of the terms says which threads have a statement whose time was over.
     """
-    link, turns = connection._resilience, connection._resilience_turns  # noqa: SLF001 - ours
+    link, late = connection._resilience, connection._resilience_late  # noqa: SLF001 - ours
     connection._resilience_own = own  # noqa: SLF001
-    connection._resilience_terms = link, not own, turns  # noqa: SLF001
+    # A number, not a truth value, is what finds a place in a tuple fastest.
+    connection._resilience_terms = link, int(not own), late  # noqa: SLF001
 
 
 _NOT_FOR_LIBPQ: Final = frozenset(
@@ -332,67 +333,91 @@ def _executing(rollback: Any, *, is_async: bool) -> Callable[[Any], Any]:
     return make
 
 
-def _executing_briefly(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+def _is_known(execute: Any) -> bool:
+    """Tell whether the driver's `execute` waits for a generator and does no more."""
+    code: Any = getattr(execute, "__code__", None)
+    return (
+        # By its type: a proxy of another agent claims to be that function.
+        type(execute) is types.FunctionType
+        and parameters(execute) == ("self", "query", "params", "prepare", "binary")
+        and {*code.co_names} == _NAMES
+    )
+
+
+_NAMES: Final = {
+    *("_conn", "lock", "wait", "_execute_gen"),
+    *("e", "_NO_TRACEBACK", "with_traceback"),
+}
+
+
+def _executing_briefly(  # noqa: C901 - see below
+    rollback: Any, pause: float
+) -> Callable[[Any], Any]:
     """Return what makes the new `execute` where the driver's own `wait` has a limit."""
+    bare: Any = errors._NO_TRACEBACK  # type: ignore[attr-defined, unused-ignore]  # noqa: SLF001 - it has no other name
     in_full = _executing(rollback, is_async=False)
 
     def make(original: Any) -> Any:  # noqa: C901 - see below
         told = in_full(original)
+        # Asked for as an attribute, a method of an object in C is made anew each time.
+        watched, deadline = _WATCH.get, CURRENT.get
 
         @functools.wraps(original)
         def execute(  # noqa: C901 - see below
             self: Any, query: Any, params: Any = None, **kwargs: Any
         ) -> Any:
             # One function on purpose: another for a part of it costs a tenth of it.
-            generation, limit = NO_WAY, None
+            generation = NO_WAY
             try:
                 connection = self._conn
-                link, unbounded, turns = connection._resilience_terms  # noqa: SLF001 - ours
+                link, kind, late = connection._resilience_terms  # noqa: SLF001 - ours
                 if (
                     type(query) is str
                     # A text of 10 MB must not even be hashed.
                     and len(query) <= READ
-                    and not (kwargs or turns)
-                    and _WATCH.get() is None
-                    and CURRENT.get() is None
+                    and not kwargs
+                    and watched() is None
+                    and deadline() is None
                     and "opentelemetry.context" not in modules
                 ):
-                    lanes = link.lanes[link]
+                    lanes = link.known
                     first = connection.pgconn.transaction_status == _IDLE
                     kinds = lanes.firsts if first else lanes.others
-                    lane = kinds[unbounded].get(query)
+                    lane = kinds[kind].get(query)
                     if lane is not None:
-                        started = link.monotonic()
+                        limit, monotonic = link.limit if kind else None, link.monotonic
+                        started = monotonic()
                         generation = lane.enter(started)
             except Exception:  # noqa: S110 - the long way meets it again, and tells
                 pass
             if generation == NO_WAY:
                 return told(self, query, params, **kwargs)
             try:
-                if unbounded:
-                    limit = link.limit
-                if limit is None:
-                    result = original(self, query, params)
-                else:
-                    thread = get_ident()
-                    turns[thread] = limit
-                    result = original(self, query, params)
-                    del turns[thread]
+                # What the driver's own does, whose part this is for a tenth less.
+                with connection.lock:
+                    connection.wait(
+                        self._execute_gen(query, params, prepare=None, binary=None),
+                        pause,
+                        limit,
+                    )
             except BaseException as error:
+                if isinstance(error, bare):
+                    error.__traceback__ = None
                 begun = Begun(generation, started, error)
             else:
                 try:
-                    lane.succeed(generation, started, link.monotonic())
+                    lane.succeed(generation, started, monotonic())
                 except Exception as fault:
                     link.runtime.fault("engine", fault)
-                return result
+                return self
             attempt = _Statement(original, (self, query, params), {}, query)
             attempt.connection, attempt.rollback = connection, rollback
             # In a pipeline an error belongs to whatever was sent before.
             if connection._pipeline is not None:  # noqa: SLF001 - it has no other name
                 attempt.whole = None
-            if limit is not None:
-                attempt.late = turns.pop(thread, limit) == _OVER
+            if get_ident() in late:
+                late.remove(get_ident())
+                attempt.late = True
             return _dbapi.go_on(link, lane, begun, attempt, limit)
 
         return execute
@@ -473,8 +498,36 @@ class _AsyncStatement(_Statement):
             await self.rollback(self.connection)
 
 
-def _ending(command: str, *, is_async: bool) -> Wrapper:
-    """Return the wrapper of what ends a transaction."""
+def _ending(connection: Any, name: str, *, is_async: bool) -> AnyTarget:
+    """Return what stands around what ends a transaction."""
+    command = name.upper()
+    told = _ending_in_full(command, is_async=is_async)
+    if is_async:
+        return Target(connection, name, told)
+
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def end(self: Any) -> Any:
+            lane = None
+            try:
+                link, kind, _ = self._resilience_terms
+                if self.pgconn.transaction_status != _IDLE:
+                    lane = _dblane.ended(link, kind, command)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                return told(types.MethodType(original, self), self, (), {})
+            attempt = _Statement(original, (self,), {})
+            attempt.connection = self
+            return _dbapi.hasten(link, lane, attempt, command, own=not kind)
+
+        return end
+
+    return Replacement(connection, name, make)
+
+
+def _ending_in_full(command: str, *, is_async: bool) -> Wrapper:
+    """Return the wrapper that tells all of it."""
     go = _dbapi.send_async if is_async else _dbapi.send
     hasten = _dbapi.hasten_async if is_async else _dbapi.hasten
     kind = _AsyncStatement if is_async else _Statement
@@ -534,34 +587,50 @@ def _is_brief(wait: Any) -> bool:
     )
 
 
-def _waiting_briefly(original: Any) -> Any:
-    """Return the new `wait` where the driver's own keeps limits."""
-    in_full = _waiting(original)
-    pause = original.__defaults__[0]
+def _pause(wait: Any) -> float:
+    """Return the driver's own interval."""
+    found: float = wait.__defaults__[0]
+    return found
+
+
+def _waiting_briefly(ours: float) -> Callable[[Any], Any]:
+    """Return what makes the new `wait` where the driver's own keeps limits.
+
+    Args:
+        ours: The interval of statements on the short way, and of nothing else.
+    """
     over: Any = errors._WaitTimeout  # type: ignore[attr-defined, unused-ignore]  # noqa: SLF001 - it has no other name
 
-    @functools.wraps(original)
-    def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        try:
-            turns = self._resilience_turns
-            limit = turns.get(get_ident()) if turns else None
-        except AttributeError:
-            limit = None
-        if limit is None:
-            return in_full(self, gen, interval, timeout)
-        try:
-            return original(self, gen, interval, limit)
-        except over:
-            turns[get_ident()] = _OVER
-        with contextlib.suppress(psycopg.Error):
-            self.cancel_safe(timeout=GRACE)
-        try:
-            return original(self, gen, interval, GRACE)
-        except over:
-            self.close()
-        raise _lost()
+    def make(original: Any) -> Any:
+        in_full = _waiting(original)
+        pause = _pause(original)
 
-    return wait
+        @functools.wraps(original)
+        def wait(
+            self: Any, gen: Any, interval: Any = pause, timeout: Any = None
+        ) -> Any:
+            if interval is not ours:
+                return in_full(self, gen, interval, timeout)
+            try:
+                return original(self, gen, interval, timeout)
+            except over:
+                late = self._resilience_late
+                late.add(get_ident())
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=GRACE)
+            try:
+                result = original(self, gen, interval, GRACE)
+            except over:
+                self.close()
+            else:
+                # It was as good as done: nobody has to know.
+                late.remove(get_ident())
+                return result
+            raise _lost()
+
+        return wait
+
+    return make
 
 
 def _waiting_async(original: Any) -> Any:

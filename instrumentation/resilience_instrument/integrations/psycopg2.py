@@ -24,7 +24,7 @@ from resilience_instrument.integrations import _dbapi, _dblane, _postgresql, _tw
 from resilience_instrument.integrations._patch import Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._sql import READ, REPEATABLE
-from resilience_instrument.integrations._watchdog import Watchdog, cut
+from resilience_instrument.integrations._watchdog import Turn, Watchdog, cut
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
+# Asked for as an attribute, a method of an object in C is made anew each time.
+_deadline: Final = CURRENT.get
 _NO_NAMES: Final[dict[str, Any]] = {}
 _REPLICATING: Final = (_psycopg.ReplicationConnection, _psycopg.ReplicationCursor)
 _IDLE: Final = ext.TRANSACTION_STATUS_IDLE
@@ -202,12 +204,37 @@ class _Connection(ext.connection):  # type: ignore[misc]
     _resilience: Link | None = None
     _resilience_watchdog: Any = None
     _resilience_own = False
-    _resilience_terms: tuple[Link | None, bool, Any] = (None, True, None)
+    _resilience_factory: Any = None
+    # No value here: what a class has too is found slowly.
+    _resilience_terms: tuple[Link | None, int, Turn | None]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make one whose cursors are governed where nobody asks for other ones."""
+        made = super().__new__(cls, *args, **kwargs)
+        _cursor_factory.__set__(made, _PLAIN)
+        return made
+
+    @property
+    def cursor_factory(self) -> Any:
+        """The class of cursors that the app has set, None if it has set none."""
+        return self._resilience_factory
+
+    @cursor_factory.setter
+    def cursor_factory(self, factory: Any) -> None:
+        self._resilience_factory = factory
+        governed = _PLAIN if factory is None else _governed(factory, _Cursor)
+        _cursor_factory.__set__(self, governed)
+
+    @cursor_factory.deleter
+    def cursor_factory(self) -> None:
+        self.cursor_factory = None
 
     def _resilience_bound(self, *, own: bool) -> None:
         """Note whether the app limits statements itself, for both ways."""
         self._resilience_own = own
-        self._resilience_terms = self._resilience, not own, self._resilience_watchdog
+        turn = None if own else Turn(self._resilience_watchdog, _Struck, self)
+        # A number, not a truth value, is what finds a place in a tuple fastest.
+        self._resilience_terms = self._resilience, int(not own), turn
 
     def cursor(
         self,
@@ -217,26 +244,21 @@ class _Connection(ext.connection):  # type: ignore[misc]
         scrollable: Any = None,
     ) -> Any:
         """Make a cursor of the class that was asked for, governed."""
-        given = cursor_factory or self.cursor_factory
-        factory = _PLAIN if given is None else _governed(given, _Cursor)
-        if name is None:
-            # By position, which costs half of what names do.
-            return _make_cursor(self, None, factory, withhold, scrollable)
-        return _make_cursor(self, name, factory, withhold, scrollable)
+        named = name is not None or cursor_factory is not None
+        if not (named or withhold or scrollable is not None):
+            # The connection has its own, and what is not said costs nothing.
+            return _make_cursor(self)
+        if cursor_factory is not None:
+            cursor_factory = _governed(cursor_factory, _Cursor)
+        return _make_cursor(self, name, cursor_factory, withhold, scrollable)
 
     def commit(self) -> None:
         """End the transaction, within the limit for a statement."""
-        self._end("COMMIT", super().commit)
+        _end(self, "COMMIT", _commit)
 
     def rollback(self) -> None:
         """End the transaction, within the limit for a statement."""
-        self._end("ROLLBACK", super().rollback)
-
-    def _end(self, command: str, perform: Callable[[], Any]) -> None:
-        if self._resilience is None or self.get_transaction_status() == _IDLE:
-            perform()
-        else:
-            _run(self, _COMMANDS[command], perform, ())
+        _end(self, "ROLLBACK", _rollback)
 
 
 class _Cursor(ext.cursor):  # type: ignore[misc]
@@ -245,26 +267,26 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
     # As the C type: a cursor has no attributes of the app's own.
     __slots__ = ()
 
-    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002, C901 - its name; see below
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002, C901, PLR0912 - its name; see below
         """Send one statement."""
         # One function on purpose: another one for a part of it costs a tenth of it.
-        generation, timed = NO_WAY, None
+        generation, end, sending = NO_WAY, None, None
         try:
             connection: Any = self.connection
-            link, unbounded, watchdog = connection._resilience_terms  # noqa: SLF001 - ours
+            link, kind, turn = connection._resilience_terms  # noqa: SLF001 - ours
             if (
                 type(query) is str
                 # A text of 10 MB must not even be hashed.
                 and len(query) <= READ
-                and CURRENT.get() is None
+                and _deadline() is None
                 and "opentelemetry.context" not in modules
             ):
-                lanes = link.lanes[link]
+                lanes = link.known
                 kinds = lanes.firsts if _status(connection) == _IDLE else lanes.others
-                lane: Any = kinds[unbounded].get(query)
+                lane: Any = kinds[kind].get(query)
                 if lane is not None:
-                    limit = link.limit if unbounded else None
-                    started = link.monotonic()
+                    limit, monotonic = link.limit if kind else None, link.monotonic
+                    started = monotonic()
                     generation = lane.enter(started)
         except Exception:  # noqa: S110 - the long way meets it again, and tells
             pass
@@ -273,27 +295,31 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
         try:
             if limit is None:
                 result = _execute(self, query, vars)
-            else:
-                armed, timed = watchdog.timed, (started + limit, _Struck, connection)
-                key = id(timed)
-                armed[key] = timed
-                if not watchdog.running:
-                    watchdog.start()
+            elif turn.end is None:
+                end = turn.end = started + limit
+                if not turn.dog.running:
+                    turn.dog.start()
                 result = _execute(self, query, vars)
-                if armed.pop(key, None) is None:
-                    _settle(watchdog, key)
+                if turn.end is end:
+                    turn.end = None
+                else:
+                    _settle(turn.over(end))
+            else:
+                # Another thread has its turn on the connection.
+                sending = _sending(self, query, vars, connection)
+                result = sending(started + limit)
         except BaseException as error:
             begun = Begun(generation, started, error)
         else:
             try:
-                lane.succeed(generation, started, link.monotonic())
+                lane.succeed(generation, started, monotonic())
             except Exception as fault:
                 link.runtime.fault("engine", fault)
             return result
-        whole = None if self.name else query
-        sending = _Sending(connection, _execute, (self, query, vars), whole)
-        if timed is not None and armed.pop(key, None) is None:
-            sending.late = _settle(watchdog, key)
+        if sending is None:
+            sending = _sending(self, query, vars, connection)
+        if end is not None:
+            sending.late = _settle(turn.over(end))
         return _dbapi.go_on(link, lane, begun, sending, limit)
 
     def executemany(self, query: Any, vars_list: Any) -> Any:
@@ -327,14 +353,34 @@ class _Cursor(ext.cursor):  # type: ignore[misc]
 
 _PLAIN: Final = _governed(ext.cursor, _Cursor)
 _make_cursor: Final = ext.connection.cursor
+_cursor_factory: Final = ext.connection.cursor_factory
+_commit: Final = ext.connection.commit
+_rollback: Final = ext.connection.rollback
 _execute: Final = ext.cursor.execute
 _status: Final = ext.connection.get_transaction_status
+
+
+def _end(connection: Any, command: str, perform: Callable[..., Any]) -> None:
+    """End a transaction, if there is one."""
+    lane = None
+    try:
+        link, kind, _ = connection._resilience_terms  # noqa: SLF001 - ours
+        if _status(connection) != _IDLE:
+            lane = _dblane.ended(link, kind, command)
+    except Exception:  # noqa: S110 - the long way meets it again, and tells
+        pass
+    if lane is not None:
+        sending = _Sending(connection, perform, (connection,), None)
+        _dbapi.hasten(link, lane, sending, command, own=not kind)
+    elif connection._resilience is None or _status(connection) == _IDLE:  # noqa: SLF001
+        perform(connection)
+    else:
+        _run(connection, _COMMANDS[command], perform, (connection,))
 
 
 def _execute_in_full(cursor: Any, query: Any, parameters: Any) -> Any:
     """Send a statement of which there may be something to tell."""
     lane = None
-    whole = None if cursor.name else query
     connection: Any = cursor.connection
     try:
         link, own = connection._resilience, connection._resilience_own  # noqa: SLF001 - ours
@@ -342,16 +388,20 @@ def _execute_in_full(cursor: Any, query: Any, parameters: Any) -> Any:
         lane = _dblane.find(link, query, first=first, own=own)
     except Exception:  # noqa: S110 - the long way meets it again, and tells
         pass
-    args = (cursor, query, parameters)
     if lane is not None:
-        sending = _Sending(connection, _execute, args, whole)
+        sending = _sending(cursor, query, parameters, connection)
         return _dbapi.hasten(link, lane, sending, query, own=own)
+    args, whole = (cursor, query, parameters), None if cursor.name else query
     return _run(connection, _read(cursor, query), _execute, args, whole)
 
 
-def _settle(watchdog: Watchdog, key: int) -> bool:
+def _sending(cursor: Any, query: Any, parameters: Any, connection: Any) -> _Sending:
+    whole = None if cursor.name else query
+    return _Sending(connection, _execute, (cursor, query, parameters), whole)
+
+
+def _settle(slot: Any) -> bool:
     """Wait until a strike at a statement is over; tell whether there was one."""
-    slot: Any = watchdog.struck(key)
     if slot is None:
         return False
     slot.settle()
@@ -477,7 +527,7 @@ class _Sending(_dbapi.Sending):
             return self.perform(*self.args)
         finally:
             if watchdog.timed.pop(key, None) is None:
-                self.late = _settle(watchdog, key)
+                self.late = _settle(watchdog.struck(key))
 
     def text(self) -> str | None:
         """Return the statement's text where it might be sent again."""

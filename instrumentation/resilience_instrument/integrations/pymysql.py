@@ -19,7 +19,7 @@ from resilience_instrument.integrations import _dbapi, _dblane, _mysql
 from resilience_instrument.integrations._patch import Replacement, Target
 from resilience_instrument.integrations._room import suppressed
 from resilience_instrument.integrations._sql import READ
-from resilience_instrument.integrations._watchdog import Watchdog, cut
+from resilience_instrument.integrations._watchdog import Turn, Watchdog, cut
 from resilience_instrument.policies.deadline import CURRENT
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resilience_instrument.integrations._dbapi import Links
     from resilience_instrument.integrations._patch import AnyTarget, Wrapper
     from resilience_instrument.integrations._room import Runtime
+    from resilience_instrument.integrations._sql import Statement
     from resilience_instrument.verdict import Judgement
 
 
@@ -75,7 +76,7 @@ def targets(runtime: Runtime) -> list[AnyTarget]:
         Target(connection, "__init__", _initialising(links, watchdog)),
         Target(connection, "connect", _connecting(links)),
         Replacement(connection, "query", _hastening(rollback)),
-        *(Target(connection, name, _ending(name)) for name in ("commit", "rollback")),
+        *(Replacement(connection, end, _ending(end)) for end in ("commit", "rollback")),
     ]
 
 
@@ -178,13 +179,9 @@ class _Connecting(_dbapi.Sending):
 
 def _bind(connection: Any) -> None:
     """State the terms of the shortest way, for which all limits have to be ours."""
-    ours = not (connection._resilience_own or connection._resilience_writes)  # noqa: SLF001
-    if ours:
-        connection._resilience_terms = (  # noqa: SLF001
-            connection._resilience,  # noqa: SLF001
-            ours,
-            connection._resilience_watchdog,  # noqa: SLF001
-        )
+    if not (connection._resilience_own or connection._resilience_writes):  # noqa: SLF001
+        turn = Turn(connection._resilience_watchdog, _Cut, connection)  # noqa: SLF001
+        connection._resilience_terms = connection._resilience, turn  # noqa: SLF001
 
 
 def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
@@ -192,32 +189,35 @@ def _is_late(error: Exception, waited: float, limit: float | None) -> bool:
     return limit is not None and waited >= limit * 0.98 and "timed out" in str(error)
 
 
-def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
+def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901, PLR0915 - see below
     """Return what makes the new `query`: the shortest way, or the one below."""
 
-    def make(original: Any) -> Any:  # noqa: C901 - see below
-        told = _telling(rollback, original)
+    def make(original: Any) -> Any:  # noqa: C901, PLR0915 - see below
+        sending = _sender(rollback, original)
+        # Asked for as an attribute, a method of an object in C is made anew each time.
+        deadline = CURRENT.get
+        told = _telling(rollback, original, sending)
 
         @functools.wraps(original)
         def query(self: Any, sql: Any, unbuffered: Any = False) -> Any:  # noqa: C901, FBT002, PLR0912 - see below; its parameters
             # One function on purpose: another for a part of it costs a tenth of it.
-            generation, timed = NO_WAY, None
+            generation, end, attempt = NO_WAY, None, None
             try:
-                link, unbounded, watchdog = self._resilience_terms
+                link, turn = self._resilience_terms
                 if (
-                    type(sql) is str
                     # A text of 10 MB must not even be hashed.
-                    and len(sql) <= READ
-                    and CURRENT.get() is None
+                    len(sql) <= READ
+                    and deadline() is None
                     and "opentelemetry.context" not in modules
                 ):
-                    lanes, status = link.lanes[link], self.server_status
+                    lanes, status = link.known, self.server_status
                     first = not (self._resilience_open or status & _IN_TRANSACTION)
                     kinds = lanes.firsts if first else lanes.others
-                    lane: Any = kinds[unbounded].get(sql)
+                    # All limits are ours.
+                    lane: Any = kinds[1].get(sql)
                     if lane is not None:
-                        limit = link.limit
-                        started = link.monotonic()
+                        limit, monotonic = link.limit, link.monotonic
+                        started = monotonic()
                         generation = lane.enter(started)
             except Exception:  # noqa: S110 - the long way meets it again, and tells
                 pass
@@ -231,29 +231,33 @@ def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
                 self._read_timeout = self._write_timeout = None
                 if limit is None:
                     result = original(self, sql, unbuffered)
-                else:
-                    armed, timed = watchdog.timed, (started + limit, _Cut, self)
-                    key = id(timed)
-                    armed[key] = timed
-                    if not watchdog.running:
-                        watchdog.start()
+                elif turn.end is None:
+                    end = turn.end = started + limit
+                    if not turn.dog.running:
+                        turn.dog.start()
                     result = original(self, sql, unbuffered)
-                    if armed.pop(key, None) is None:
-                        watchdog.struck(key)
+                    if turn.end is end:
+                        turn.end = None
+                    else:
+                        turn.over(end)
+                else:
+                    # Another thread has its turn on the connection.
+                    attempt = sending(self, sql, unbuffered)
+                    result = attempt(started + limit)
             except BaseException as error:
                 begun = Begun(generation, started, error)
             else:
                 self._read_timeout, self._write_timeout = reads, writes
                 try:
-                    lane.succeed(generation, started, link.monotonic())
+                    lane.succeed(generation, started, monotonic())
                 except Exception as fault:
                     link.runtime.fault("engine", fault)
                 return result
             self._read_timeout, self._write_timeout = reads, writes
-            attempt = _Query(original, (self, sql, unbuffered), {}, sql)
-            attempt.connection, attempt.rollback = self, rollback
-            if timed is not None and armed.pop(key, None) is None:
-                attempt.late = watchdog.struck(key) is not None
+            if attempt is None:
+                attempt = sending(self, sql, unbuffered)
+            if end is not None:
+                attempt.late = turn.over(end) is not None
             return _dbapi.go_on(link, lane, begun, attempt, limit)
 
         return query
@@ -261,7 +265,20 @@ def _hastening(rollback: Any) -> Callable[[Any], Any]:  # noqa: C901 - see below
     return make
 
 
-def _telling(rollback: Any, original: Any) -> Callable[..., Any]:
+def _sender(rollback: Any, original: Any) -> Callable[..., _Query]:
+    """Return what makes an attempt of a statement."""
+
+    def make(connection: Any, sql: Any, unbuffered: Any) -> _Query:
+        attempt = _Query(original, (connection, sql, unbuffered), {}, sql)
+        attempt.connection, attempt.rollback = connection, rollback
+        return attempt
+
+    return make
+
+
+def _telling(
+    rollback: Any, original: Any, sending: Callable[..., _Query]
+) -> Callable[..., Any]:
     """Return what sends a statement of which there may be something to tell."""
     long = _querying(rollback)
 
@@ -279,8 +296,7 @@ def _telling(rollback: Any, original: Any) -> Callable[..., Any]:
             return long(bound, self, (sql, unbuffered), {})
         if not self.server_status & _mysql.AUTOCOMMIT:
             self._resilience_open = True
-        attempt = _Query(original, (self, sql, unbuffered), {}, sql)
-        attempt.connection, attempt.rollback = self, rollback
+        attempt = sending(self, sql, unbuffered)
         return _dbapi.hasten(link, lane, attempt, sql, own=own)
 
     return query
@@ -312,9 +328,34 @@ def _querying(rollback: Any) -> Wrapper:
     return query
 
 
-def _ending(name: str) -> Wrapper:
-    statement = DRIVER.dialect.read(name.upper())
+def _ending(name: str) -> Callable[[Any], Any]:
+    """Return what makes the new `commit` or `rollback`: the short way, or the other."""
+    command = name.upper()
+    told = _ending_in_full(DRIVER.dialect.read(command))
 
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def end(self: Any) -> Any:
+            lane = None
+            try:
+                link, _ = self._resilience_terms
+                # All limits are ours.
+                lane = _dblane.ended(link, 1, command)
+            except Exception:  # noqa: S110 - the long way meets it again, and tells
+                pass
+            if lane is None:
+                return told(types.MethodType(original, self), self, (), {})
+            self._resilience_open = False
+            attempt = _Query(original, (self,), {})
+            attempt.connection = self
+            return _dbapi.hasten(link, lane, attempt, command, own=False)
+
+        return end
+
+    return make
+
+
+def _ending_in_full(statement: Statement) -> Wrapper:
     def end(
         wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

@@ -209,9 +209,10 @@ class _Cursor(sqlite3.Cursor):
             if len(sql) <= READ and (
                 "opentelemetry.context" not in modules or not is_watched()
             ):
-                lanes = link.lanes[link]
-                lane = lanes.others[False].get(sql) or lanes.other(sql, unbounded=False)
-                begun = link.monotonic()
+                lanes = link.known
+                lane = lanes.others[0].get(sql) or lanes.other(sql, unbounded=False)
+                monotonic = link.monotonic
+                begun = monotonic()
                 lane.tally.begin()
         except Exception:  # the long way meets it again, and tells
             lane = None
@@ -224,7 +225,7 @@ class _Cursor(sqlite3.Cursor):
             _tell(link, lane, begun, error)
             raise
         try:
-            lane.tally.succeed(link.monotonic() - begun)
+            lane.tally.succeed(monotonic() - begun)
         except Exception as fault:
             link.runtime.fault("engine", fault)
         return result

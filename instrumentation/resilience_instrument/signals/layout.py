@@ -36,9 +36,13 @@ PLAIN: Final = ("service", "endpoint", "library")
 CALM: Final = ("service", "calm")
 """The scope of what every service has, see `plain.py`: all its cells are hidden."""
 
+PLAIN_ENDED: Final = 1
+"""Where in it the buckets of calls that ended begin; before them is who began."""
+
 EXEMPLARS: Final = ("service", "endpoint", "exemplars")
 """The scope of `exemplars.py`; the labels are those of an endpoint."""
 
+_WORD: Final = 8
 # `standing.py`: a state; until when, budget, until when, timeouts.
 _STANDING: Final = (1, 3 + len(catalog.TIMEOUT_KINDS))
 
@@ -54,25 +58,48 @@ HIDDEN: Final[dict[tuple[str, ...], tuple[int, int]]] = {
 """For each scope that has some, how many hidden counts and sums."""
 
 
-Cells: TypeAlias = "tuple[memoryview[int], memoryview[float], int]"
-"""The memory of one block: its counts, then its sums.
+class Memory(NamedTuple):
+    """Memory that many blocks share.
 
-Memory that many blocks share, as whole numbers and as floats, and where the block
-begins. It is a plain tuple, as those are taken apart fastest.
-"""
+    Attributes:
+        whole: All of it as whole numbers.
+        floats: All of it as floats.
+        ended: As whole numbers from where, at the beginning of a block of calls that
+            succeed at once, it says how many ended in the first bucket.
+        spent: As floats from where such a block says how long they took. So all that
+            is added up for such a call lies at one number, and none has to be made.
+    """
+
+    whole: memoryview[int]
+    floats: memoryview[float]
+    ended: memoryview[int]
+    spent: memoryview[float]
+
+
+def memory_of(room: memoryview[int]) -> Memory:
+    """Return room for blocks in all the ways that it is read."""
+    ended: Any = room[_WORD * PLAIN_ENDED :]
+    spent: Any = room[_WORD * LAYOUTS[PLAIN].counts :]
+    floats: Any = room.cast("d")
+    return Memory(room.cast("q"), floats, ended.cast("q"), spent.cast("d"))
+
+
+Cells: TypeAlias = "tuple[Memory, int]"
+"""The memory of one block, its counts and then its sums, and where in it they begin."""
 
 
 def counts_in(cells: Cells, layout: Layout) -> MutableSequence[int]:
     """Return the counts alone."""
-    whole, _, first = cells
-    found: Any = whole[first : first + layout.counts]
+    memory, first = cells
+    found: Any = memory.whole[first : first + layout.counts]
     return cast("MutableSequence[int]", found)
 
 
 def sums_in(cells: Cells, layout: Layout) -> MutableSequence[float]:
     """Return the sums alone."""
-    _, floats, first = cells
-    found: Any = floats[first + layout.counts : first + layout.counts + layout.sums]
+    memory, first = cells
+    start = first + layout.counts
+    found: Any = memory.floats[start : start + layout.sums]
     return cast("MutableSequence[float]", found)
 
 

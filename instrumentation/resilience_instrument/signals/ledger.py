@@ -15,7 +15,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from resilience_instrument.signals.layout import LAYOUTS, counts_in, sums_in
+from resilience_instrument.signals.layout import LAYOUTS, counts_in, memory_of, sums_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ class Ledger:
         OSError: There is no room for it.
     """
 
-    __slots__ = ("_floats", "_free", "_path", "_segment", "_size", "_used")
+    __slots__ = ("_free", "_memory", "_path", "_segment", "_size", "_used")
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -89,7 +89,7 @@ class Ledger:
         self._used = start + needed
         # From here on, readers find the record.
         free[0] = self._used
-        return free, self._floats, first
+        return self._memory, first
 
     def _grow(self) -> None:
         size = _segment_size(self._size)
@@ -100,8 +100,8 @@ class Ledger:
             segment = mmap.mmap(descriptor, size, offset=self._size, **_UNTRACKED)
         finally:
             os.close(descriptor)
-        self._free = memoryview(segment).cast("q")
-        self._floats: Any = memoryview(segment).cast("d")
+        self._memory = memory_of(memoryview(segment))
+        self._free = self._memory.whole
         self._size += size
         self._used = 1
         self._free[0] = self._used

@@ -53,11 +53,9 @@ _ATTEMPT_BUCKETS: Final = {
     for o in catalog.ATTEMPT_OUTCOMES
 }
 # Names of this module are found faster than those of another.
-_ENDED: Final = plain.ENDED
-_SECONDS: Final = LAYOUTS[PLAIN].counts
 _EXEMPLARS: Final = LAYOUTS[EXEMPLARS].counts
 _BUCKETS: Final = catalog.BUCKETS
-_QUICK: Final = _BUCKETS[0]
+_QUICK: Final = plain.QUICK
 _SKIPPED: Final = {
     reason: _S.at(catalog.RETRY_SKIPPED, reason)
     for reason in catalog.RETRY_SKIPPED.labels["reason"]
@@ -330,16 +328,26 @@ class PlainTally(Block):
         layout: What lies where.
         labels: Whose calls they are.
         cells: Where the numbers lie.
+
+    `adds` says that nobody has to be called: see `events.Numbers`.
     """
 
-    __slots__ = ("_examples", "observer")
+    __slots__ = ("_examples", "ended", "observer", "spent")
 
+    adds = True
     observer: MetricsObserver
     """Counts all others."""
 
     def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
         super().__init__(layout, labels, cells)
         self._examples: Block | None = None
+
+    def lay(self, cells: Cells) -> None:
+        """Keep the numbers somewhere else from now on."""
+        (whole, floats, ended, spent), first = cells
+        # At once, as `Block` does.
+        self.whole, self.floats, self.first = whole, floats, first
+        self.ended, self.spent = ended, spent
 
     def begin(self) -> None:
         """Count a call under way."""
@@ -351,14 +359,14 @@ class PlainTally(Block):
 
     def succeed(self, seconds: float) -> None:
         """Count the call, its only attempt, and how long both took."""
-        # At once, as all of it may be laid elsewhere while another thread runs.
-        whole, floats, first = self.whole, self.floats, self.first
-        bucket = first + _ENDED
+        bucket = 0
         # Many are as fast as the first bucket says, and a search costs as much as all.
         if seconds > _QUICK:
-            bucket = first + bisect_left(_BUCKETS, seconds) + _ENDED
-        whole[bucket] += 1
-        floats[first + _SECONDS] += seconds
+            bucket = bisect_left(_BUCKETS, seconds)
+        # At once, as all of it may be laid elsewhere while another thread runs.
+        ended, spent, first = self.ended, self.spent, self.first
+        ended[first + bucket] += 1
+        spent[first] += seconds
 
     def exemplify(self, track: Track, seconds: float) -> None:
         """Keep the call's trace as an example of a call that takes so long."""

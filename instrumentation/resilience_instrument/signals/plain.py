@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import LAYOUTS
+from resilience_instrument.signals.layout import LAYOUTS, PLAIN_ENDED
 from resilience_instrument.signals.store import ENDPOINT, OTHER, SERVICE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BEGUN: Final = 0
 """How many calls began."""
 
-ENDED: Final = 1
+ENDED: Final = PLAIN_ENDED
 """How many ended in the first bucket; the others follow."""
 
 SECONDS: Final = 0
@@ -40,6 +40,9 @@ UNDER_WAY: Final = 0
 
 BOUNDED: Final = ""
 """Stands for the library where the app gave a timeout."""
+
+QUICK: Final = catalog.BUCKETS[0]
+"""How many seconds a call takes at most that ends in the first bucket."""
 
 _WIDTH: Final = len(catalog.BUCKETS) + 1
 _E: Final = LAYOUTS[ENDPOINT]

@@ -6,11 +6,18 @@ belong to the app and are never touched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
-from resilience_instrument.signals.layout import CALM, LAYOUTS, counts_in, sums_in
+from resilience_instrument.signals.layout import (
+    CALM,
+    LAYOUTS,
+    PLAIN,
+    counts_in,
+    memory_of,
+    sums_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableSequence
@@ -32,11 +39,14 @@ ENDPOINT: Final = catalog.API_REQUEST.scope
 SERVICE: Final = catalog.BREAKER_CHANGES.scope
 
 
+# What each is laid in has to have room for one of these, as it is read in all ways.
+_LEAST: Final = LAYOUTS[PLAIN].counts + LAYOUTS[PLAIN].sums
+
+
 def in_memory(layout: Layout, labels: tuple[str, ...]) -> Cells:  # noqa: ARG001 - the shape of an allocator
     """Return cells for a block that nobody else reads."""
-    memory = memoryview(bytearray((layout.counts + layout.sums) * 8))
-    floats: Any = memory.cast("d")
-    return memory.cast("q"), floats, 0
+    words = max(layout.counts + layout.sums, _LEAST)
+    return memory_of(memoryview(bytearray(words * 8))), 0
 
 
 class Block:
@@ -61,17 +71,26 @@ class Block:
     def __init__(self, layout: Layout, labels: tuple[str, ...], cells: Cells) -> None:
         self.layout = layout
         self.labels = labels
-        self.whole, self.floats, self.first = cells
+        self.lay(cells)
+
+    def lay(self, cells: Cells) -> None:
+        """Keep the numbers somewhere else from now on."""
+        (whole, floats, _, _), first = cells
+        # At once: whoever adds finds all of it in the one place or in the other.
+        self.whole, self.floats, self.first = whole, floats, first
 
     @property
     def counts(self) -> MutableSequence[int]:
         """The counts."""
-        return counts_in((self.whole, self.floats, self.first), self.layout)
+        found: Any = self.whole[self.first : self.first + self.layout.counts]
+        return cast("MutableSequence[int]", found)
 
     @property
     def sums(self) -> MutableSequence[float]:
         """The sums."""
-        return sums_in((self.whole, self.floats, self.first), self.layout)
+        start = self.first + self.layout.counts
+        found: Any = self.floats[start : start + self.layout.sums]
+        return cast("MutableSequence[float]", found)
 
 
 @final
@@ -152,7 +171,7 @@ class Store:
                 cells = allocate(block.layout, block.labels)
                 counts_in(cells, block.layout)[:] = block.counts
                 sums_in(cells, block.layout)[:] = block.sums
-                block.whole, block.floats, block.first = cells
+                block.lay(cells)
 
     def blocks(self) -> list[Block]:
         """Return every block there is at this moment."""
