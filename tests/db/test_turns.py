@@ -113,6 +113,33 @@ def test_a_turn_that_ended_meanwhile_is_not_struck() -> None:
     assert not connection.struck.is_set()
 
 
+@pytest.mark.parametrize("kind", ["armed", "timed"])
+def test_what_ended_while_the_watchdog_took_the_lock_is_not_struck(kind: str) -> None:
+    """Whoever takes it out first has decided."""
+    connection = Connection()
+    watched: Any = {
+        "armed": _watchdog.Slot(0.0, connection._strike),
+        "timed": (0.0, Connection.slot, connection),
+    }[kind]
+    kept = getattr(connection.dog, kind)
+    kept[1] = watched
+
+    class Lock:
+        """Somebody is done before whoever asked for it has it."""
+
+        def __enter__(self) -> None:
+            kept.clear()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    lock: Any = Lock()
+    connection.dog._look(lock)
+
+    assert not connection.struck.is_set()
+    assert connection.dog.struck(1) is None
+
+
 def test_the_watchdog_does_not_rest_during_a_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
