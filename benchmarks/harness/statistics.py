@@ -31,6 +31,7 @@ class Sample:
         median: The middle one.
         spread: The middle half of the values, as a share of the median.
         rounds: How many values there were.
+        halves: The smallest and the largest of every other value, and of the rest.
     """
 
     least: float
@@ -38,10 +39,16 @@ class Sample:
     median: float
     spread: float
     rounds: int
+    halves: tuple[tuple[float, float], ...] = ()
 
     def best(self, *, higher_is_better: bool) -> float:
         """Return the value that the least of what else was running has spoilt."""
         return self.most if higher_is_better else self.least
+
+    def repeats(self, *, higher_is_better: bool) -> float:
+        """Return by what share the best of half the rounds differs from the rest's."""
+        found = [half[higher_is_better] for half in self.halves]
+        return max(found) / min(found) - 1 if found else 0.0
 
 
 def sample(values: Sequence[float]) -> Sample:
@@ -51,7 +58,9 @@ def sample(values: Sequence[float]) -> Sample:
     if len(values) > 1 and median:
         low, _, high = statistics.quantiles(values, n=4)
         spread = (high - low) / median
-    return Sample(min(values), max(values), median, spread, len(values))
+    halves = [values[0::2], values[1::2]] if len(values) > 1 else []
+    extremes = tuple((min(half), max(half)) for half in halves)
+    return Sample(min(values), max(values), median, spread, len(values), extremes)
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,11 @@ def noise(
 def band(samples: Mapping[str, Sample], *, higher_is_better: bool = False) -> float:
     """Return within what share of a value nothing can be told from noise.
 
-    That is how far the rounds of the bare call differ among themselves, the middle
-    half of them, or how far its two rows do, whichever is more.
+    What is compared is the best of many rounds. So that is how far the best of every
+    other round differs from the best of the rest, for the row that does so most, or
+    how far the two rows of the bare call differ, whichever is more.
     """
-    found = [samples[name].spread for name in (BARE, BARE_AGAIN) if name in samples]
+    found = [
+        each.repeats(higher_is_better=higher_is_better) for each in samples.values()
+    ]
     return max(*found, noise(samples, higher_is_better=higher_is_better) or 0.0)
