@@ -1040,3 +1040,14 @@ def test_a_stale_success_without_a_permit_moves_nothing() -> None:
     breaker.succeed(breaker.generation + 1, clock.now, clock.now)
 
     assert (0, 1) == (breaker.good, breaker.stale)
+
+
+def test_a_child_counts_successes_from_zero() -> None:
+    """What its parent had not taken in yet is none of its own."""
+    clock = FakeClock()
+    breaker = Breaker("svc", service_settings().breaker, clock.uniform)
+    breaker.succeed(breaker.generation, clock.now, clock.now)
+
+    breaker.renew_lock()
+
+    assert 0 == breaker.good

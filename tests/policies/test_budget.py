@@ -442,3 +442,15 @@ def test_what_was_taken_in_is_counted_from_zero() -> None:
         budget.deposit(second)
 
     assert 1 == budget.calls
+
+
+def test_a_child_pays_in_from_zero() -> None:
+    """What its parent had not taken in yet is none of its own."""
+    budget = Budget(0.2, 1.0, 10.0)
+    budget.deposit(1000.25)
+    budget.deposit(1000.5)
+
+    budget.renew_lock()
+    budget.deposit(1000.75)
+
+    assert 1 == budget.calls

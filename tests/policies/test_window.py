@@ -196,3 +196,14 @@ def test_the_very_beginning_of_time_is_a_time() -> None:
     assert 1 == left_at(window.resized(20.0, 0.5), 0.5)
     assert 1 == left_at(window, 9.9)
     assert 0 == left_at(window, 10.0)
+
+
+def test_a_spotless_window_stays_so_at_another_length() -> None:
+    """Nothing failed and nothing was slow, in whichever part it belongs to."""
+    window = TimeWindow(10.0)
+    window.roll(5.0)
+    window.add(GOOD, 3)
+
+    resized = window.resized(20.0, 5.0)
+
+    assert (3, 0, 0) == (resized.total, resized.failures, resized.slow)
