@@ -20,6 +20,9 @@ BENCH_VENV := benchmarks/.venv
 BENCH := $(BENCH_VENV)/bin/python -m benchmarks
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
+# Files with tests that nothing may run beside: all others need not be read for these.
+ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
+
 # Which of the suites named in ARGS run against database servers; without, all run.
 UPSTREAM_DATABASES = $(filter psycopg2% pymysql% sqlalchemy%,$(ARGS))
 UPSTREAM_CLIENTS = $(filter-out $(UPSTREAM_DATABASES),$(ARGS))
@@ -45,14 +48,14 @@ ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 else
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long and not scenario"
-	$(BIN)/python -m coverage run -m pytest -m "alone and not long"
+	$(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ALONE)
 endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
 
 test-long: $(VENV)/.test ## Run the tests that take minutes: all kinds of processes, whole outages
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "(long or scenario) and not alone" $(ARGS)
-	$(BIN)/python -m pytest -m "long and alone" $(ARGS)
+	$(BIN)/python -m pytest -m "long and alone" $(or $(ARGS),$(ALONE))
 
 test-python: ## Run the core's tests on another Python, PYTHON=python3.13
 	@$(MAKE) --no-print-directory VENV=.venv-$(subst /,-,$(PYTHON)) .core

@@ -13,10 +13,11 @@ import gc
 import importlib
 import itertools
 import random
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+from benchmarks.harness.crowd import in_threads
 from benchmarks.harness.figure import CONTROL
 from benchmarks.harness.interleave import interleave, throughput
 from benchmarks.harness.report import Result
@@ -298,21 +299,9 @@ class _Crowd:
 
     def __call__(self) -> float:
         """Return how many calls there are in a second."""
-        gate = threading.Barrier(len(self._visits) + 1)
         calls = self._each
-
-        def work(visits: _Visits) -> None:
-            gate.wait()
-            visits.visit(calls)
-
-        threads = [threading.Thread(target=work, args=[v]) for v in self._visits]
-        for thread in threads:
-            thread.start()
-        gate.wait()
-        begun = time.perf_counter()
-        for thread in threads:
-            thread.join()
-        return calls * len(threads) / (time.perf_counter() - begun)
+        works = [partial(each.visit, calls) for each in self._visits]
+        return calls * len(works) / in_threads(works)
 
 
 def _in_tasks(widths: Sequence[int], rounds: int, turn: int) -> Result:

@@ -14,10 +14,10 @@ import importlib
 import itertools
 import json
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any, final
 
+from benchmarks.harness.crowd import in_threads
 from benchmarks.harness.marks import marks
 from benchmarks.stacks import STACKS
 from benchmarks.targets import TARGETS
@@ -100,21 +100,11 @@ class Bench:
 
 
 def _threads(call: Callable[[], Any], width: int, calls: int) -> float:
-    gate = threading.Barrier(width + 1)
-
     def work() -> None:
-        gate.wait()
         for _ in itertools.repeat(None, calls):
             call()
 
-    threads = [threading.Thread(target=work) for _ in range(width)]
-    for thread in threads:
-        thread.start()
-    gate.wait()
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - begun
+    return in_threads([work] * width)
 
 
 def count(bench: Bench, calls: int) -> None:

@@ -29,8 +29,9 @@ def path(tmp_path: Path) -> str:
 def _numbers(book: ledger.Ledger, scope: tuple[str, ...], *labels: str) -> Any:
     """Return the counts and the sums of a new block."""
     layout = LAYOUTS[scope]
-    cells = book.allocate(layout, labels)
-    return counts_in(cells, layout), sums_in(cells, layout)
+    memory, first = book.allocate(layout, labels)
+    counts = counts_in(memory.whole, first, layout)
+    return counts, sums_in(memory.floats, first, layout)
 
 
 def test_what_is_counted_is_read(path: str) -> None:

@@ -45,11 +45,6 @@ class Latencies(list[float]):
         self._window = window
         self.renew_lock(lock)
 
-    @property
-    def fresh(self) -> list[float]:
-        """What is not sorted in yet."""
-        return self
-
     def add(self, seconds: float, now: float) -> None:
         """Take in one duration. Appending needs no lock."""
         if now >= self.edge or len(self) >= MANY:

@@ -88,18 +88,20 @@ Cells: TypeAlias = "tuple[Memory, int]"
 """The memory of one block, its counts and then its sums, and where in it they begin."""
 
 
-def counts_in(cells: Cells, layout: Layout) -> MutableSequence[int]:
-    """Return the counts alone."""
-    memory, first = cells
-    found: Any = memory.whole[first : first + layout.counts]
+def counts_in(
+    whole: memoryview[int], first: int, layout: Layout
+) -> MutableSequence[int]:
+    """Return the counts alone of what begins at `first`."""
+    found: Any = whole[first : first + layout.counts]
     return cast("MutableSequence[int]", found)
 
 
-def sums_in(cells: Cells, layout: Layout) -> MutableSequence[float]:
-    """Return the sums alone."""
-    memory, first = cells
+def sums_in(
+    floats: memoryview[float], first: int, layout: Layout
+) -> MutableSequence[float]:
+    """Return the sums alone of what begins at `first`."""
     start = first + layout.counts
-    found: Any = memory.floats[start : start + layout.sums]
+    found: Any = floats[start : start + layout.sums]
     return cast("MutableSequence[float]", found)
 
 

@@ -131,11 +131,11 @@ def write(path: str, records: Iterable[Record]) -> None:
     ledger = Ledger(path)
     for record in records:
         layout = record.layout
-        cells = ledger.allocate(layout, record.labels)
+        memory, first = ledger.allocate(layout, record.labels)
         counts: Any = memoryview(_packed("q", record.counts)).cast("q")
         sums: Any = memoryview(_packed("d", record.sums)).cast("d")
-        counts_in(cells, layout)[:] = counts
-        sums_in(cells, layout)[:] = sums
+        counts_in(memory.whole, first, layout)[:] = counts
+        sums_in(memory.floats, first, layout)[:] = sums
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:

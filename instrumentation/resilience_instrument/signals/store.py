@@ -6,7 +6,7 @@ belong to the app and are never touched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Final, final
 
 from resilience_instrument.native import allocate_lock
 from resilience_instrument.signals import catalog
@@ -82,15 +82,12 @@ class Block:
     @property
     def counts(self) -> MutableSequence[int]:
         """The counts."""
-        found: Any = self.whole[self.first : self.first + self.layout.counts]
-        return cast("MutableSequence[int]", found)
+        return counts_in(self.whole, self.first, self.layout)
 
     @property
     def sums(self) -> MutableSequence[float]:
         """The sums."""
-        start = self.first + self.layout.counts
-        found: Any = self.floats[start : start + self.layout.sums]
-        return cast("MutableSequence[float]", found)
+        return sums_in(self.floats, self.first, self.layout)
 
 
 @final
@@ -169,8 +166,9 @@ class Store:
             self._allocate = allocate
             for block in self._all_locked():
                 cells = allocate(block.layout, block.labels)
-                counts_in(cells, block.layout)[:] = block.counts
-                sums_in(cells, block.layout)[:] = block.sums
+                memory, first = cells
+                counts_in(memory.whole, first, block.layout)[:] = block.counts
+                sums_in(memory.floats, first, block.layout)[:] = block.sums
                 block.lay(cells)
 
     def blocks(self) -> list[Block]:

@@ -1,0 +1,28 @@
+"""Several threads that begin at the same moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def in_threads(works: Sequence[Callable[[], object]]) -> float:
+    """Do each work in a thread of its own; return the seconds until all is done."""
+    gate = threading.Barrier(len(works) + 1)
+
+    def begin(work: Callable[[], object]) -> None:
+        gate.wait()
+        work()
+
+    threads = [threading.Thread(target=begin, args=[work]) for work in works]
+    for thread in threads:
+        thread.start()
+    gate.wait()
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - begun
