@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Most tests wait for servers and processes: more workers than processors pay.
-WORKERS ?= 6
+WORKERS ?= 8
 # A candidate must run, not just exist: a pyenv shim of a version that is not
 # selected is on the PATH and fails.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
@@ -20,7 +20,7 @@ BENCH_VENV := benchmarks/.venv
 BENCH := $(BENCH_VENV)/bin/python -m benchmarks
 DEFINITION := pyproject.toml instrumentation/resilience_instrument/__init__.py
 
-# Files with tests that nothing may run beside: all others need not be read for these.
+# Files with tests that nothing may run at the expense of: others need not be read.
 ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 
 # Which of the suites named in ARGS run against database servers; without, all run.
@@ -47,11 +47,18 @@ test: $(VENV)/.test ## Run the tests; ARGS="-k breaker" runs some, without the c
 ifdef ARGS
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 else
-	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long and not scenario"
-	$(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ALONE)
+	@status=0; $(MAKE) --no-print-directory -k -j 2 .mixed .alone || status=$$?; \
+	cat $(VENV)/alone.txt; exit $$status
 endif
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0 || true)
+
+# What runs beside a story in real time steps back: it has a processor when it wants one.
+.PHONY: .mixed .alone
+.mixed:
+	nice -n 10 $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long and not scenario"
+.alone:
+	$(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ALONE) > $(VENV)/alone.txt 2>&1
 
 test-long: $(VENV)/.test ## Run the tests that take minutes: all kinds of processes, whole outages
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "(long or scenario) and not alone" $(ARGS)
@@ -149,6 +156,8 @@ $(VENV)/.demo: $(VENV)/.created $(DEFINITION)
 
 $(VENV)/.test: $(VENV)/.created $(DEFINITION)
 	@$(PIP) install -e . --group test
+	@# Compiles the tests once; otherwise each worker does, and all at the same time.
+	@$(BIN)/python -m pytest --collect-only -q > /dev/null || true
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.created $(DEFINITION)
