@@ -168,7 +168,8 @@ class ServicePolicies:
         """
         budget = self.budget
         if now >= budget.edge:
-            self.base.used = now
+            base = self._base
+            (self if base is None else base).used = now
         budget.deposit(now)
 
     def took(self, call: Call, seconds: float, now: float, *, timed_out: bool) -> None:

@@ -228,9 +228,9 @@ class Breaker(_Asked):
                 and now - issued < self.slow_after
             ):
                 # Nothing but time has passed: it belongs to the part that begins.
-                self._fold_locked(now)
-                self.good += 1
-                self.edge = self._ledger.edge
+                good = self.good
+                self.good = 1
+                self.edge = self._ledger.add_good(good, now)
                 return None
         return self.record(Permit(generation, issued, probe=False), _SUCCESS, now)
 

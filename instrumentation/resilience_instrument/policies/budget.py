@@ -138,7 +138,7 @@ class Budget(_Paid):
         self.calls = 0
         self._slices = [0] * _SLICES
         self._sum = 0
-        self._head: int | None = None
+        self._head = 0
         self.edge = _LONG_AGO
         self._lock = threading.Lock()
 
@@ -189,15 +189,22 @@ class Budget(_Paid):
         # Nobody can come in between these two, as between the halves of an addition.
         calls = self.calls
         self.calls = 0
-        entered = int(now // self._terms.width)
-        head = entered if self._head is None else self._head
+        deposit, _, _, width = self._terms
+        slices, head, left = self._slices, self._head, self._sum
         if calls:
-            self._add_locked(head, calls * self._terms.deposit)
-        slices = self._slices
-        for index in range(max(head + 1, entered - _SLICES + 1), entered + 1):
-            self._sum -= slices[index % _SLICES]
-            slices[index % _SLICES] = 0
-        self._head = head = max(head, entered)
+            paid = calls * deposit
+            slices[head % _SLICES] += paid
+            left += paid
+        entered = int(now // width)
+        if entered - head > _SLICES:
+            head = entered - _SLICES
+        while head < entered:
+            head += 1
+            at = head % _SLICES
+            left -= slices[at]
+            slices[at] = 0
+        self._head = head
+        self._sum = left
         return head
 
     def _add_locked(self, head: int, amount: int) -> None:

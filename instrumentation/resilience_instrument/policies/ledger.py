@@ -7,7 +7,7 @@ attempts. Its owner holds a lock; there is none in here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from resilience_instrument.policies.window import (
     FAILED,
@@ -20,6 +20,9 @@ from resilience_instrument.verdict import Evidence
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import BreakerSettings
+
+
+_NEVER: Final = float("inf")
 
 
 class Cause(NamedTuple):
@@ -58,7 +61,7 @@ class Ledger:
     @property
     def edge(self) -> float:
         """The time from which on attempts belong to a new part of the window."""
-        return float("inf") if self._recent is None else self._recent.edge
+        return _NEVER if self._recent is None else self._recent.edge
 
     @property
     def is_spotless(self) -> bool:
@@ -66,12 +69,15 @@ class Ledger:
         windows = (self._last, self._recent)
         return not self.row and not any(w and (w.failures or w.slow) for w in windows)
 
-    def add_good(self, count: int, now: float) -> None:
-        """Take in `count` successes of the time before `now`."""
-        if count:
-            self._mark(GOOD, count)
-        if self._recent is not None:
-            self._recent.roll(now)
+    def add_good(self, count: int, now: float) -> float:
+        """Take in `count` successes of the time before `now`; return the `edge`."""
+        recent = self._recent
+        if count and self._last is not None:
+            self._last.add(GOOD, count)
+        if recent is None:
+            return _NEVER
+        recent.roll(now, count)
+        return recent.edge
 
     def add(self, evidence: Evidence, *, slow: bool) -> None:
         """Take in one attempt that ended just now."""

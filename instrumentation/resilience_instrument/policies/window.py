@@ -105,23 +105,42 @@ class TimeWindow:
         self.failures = 0
         self.slow = 0
 
-    def roll(self, now: float) -> None:
-        """Forget what is too old at `now`. Time that goes back changes nothing."""
-        if now < self.edge:
-            return
-        entered = int(now // self._width)
-        oldest = max(self._head, entered - self._buckets) + 1
-        for index in range(oldest, entered + 1):
-            at = index % self._buckets
-            self.total -= self._counts[at]
-            self._counts[at] = 0
-            if self._bad is not None:
-                failures, slow = self._bad[2 * at : 2 * at + 2]
-                self.failures -= failures
-                self.slow -= slow
-                self._bad[2 * at : 2 * at + 2] = (0, 0)
-        self._head = entered
-        self.edge = end_of(entered, self._width)
+    def roll(self, now: float, good: int = 0) -> None:
+        """Forget what is too old at `now`. Time that goes back changes nothing.
+
+        Args:
+            now: The monotonic time.
+            good: Successes of the time before it.
+        """
+        buckets, counts, head, total = (
+            self._buckets,
+            self._counts,
+            self._head,
+            self.total,
+        )
+        if good:
+            counts[head % buckets] += good
+            total += good
+        if now >= self.edge:
+            width = self._width
+            entered = int(now // width)
+            if entered - head > buckets:
+                head = entered - buckets
+            while head < entered:
+                head += 1
+                at = head % buckets
+                total -= counts[at]
+                counts[at] = 0
+                if self._bad is not None:
+                    self._forget(at, self._bad)
+            self._head = head
+            self.edge = end_of(head, width)
+        self.total = total
+
+    def _forget(self, at: int, bad: list[int]) -> None:
+        self.failures -= bad[2 * at]
+        self.slow -= bad[2 * at + 1]
+        bad[2 * at : 2 * at + 2] = (0, 0)
 
     def add(self, mark: int, count: int = 1) -> None:
         """Take in `count` attempts of one kind, in the newest bucket."""
