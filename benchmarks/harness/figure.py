@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.harness.statistics import BARE, BARE_AGAIN
+from benchmarks.harness.statistics import AGAIN, BARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,7 +104,9 @@ def _legend() -> Iterable[str]:
 
 
 def _panel(result: Result, row: int, column: int) -> Iterable[str]:
-    sizes = [name for name in result.samples if name not in {BARE, BARE_AGAIN}]
+    sizes = [
+        name for name in result.samples if name != BARE and not name.endswith(AGAIN)
+    ]
     ours = [name for name in sizes if not name.endswith(CONTROL)]
     control = [name for name in sizes if name.endswith(CONTROL)]
     values = _values(result, ours)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BARE: Final = "bare"
-BARE_AGAIN: Final = "bare again"
+AGAIN: Final = " again"
+"""What the name of a second one of the same ends with."""
+
+BARE_AGAIN: Final = BARE + AGAIN
 WRAPT: Final = "wrapt no-op"
 TOLERANCE: Final = 0.05
 """How far two rows of the same code may differ before a result is void."""
@@ -126,9 +129,19 @@ def band(samples: Mapping[str, Sample], *, higher_is_better: bool = False) -> fl
 
     What is compared is the best of many rounds. So that is how far the best of every
     other round differs from the best of the rest, for the row that does so most, or
-    how far the two rows of the bare call differ, whichever is more.
+    how far two rows of the same differ, which may lie elsewhere in memory: whichever
+    is more.
     """
+    best = {
+        name: each.best(higher_is_better=higher_is_better)
+        for name, each in samples.items()
+    }
     found = [
         each.repeats(higher_is_better=higher_is_better) for each in samples.values()
     ]
-    return max(*found, noise(samples, higher_is_better=higher_is_better) or 0.0)
+    pairs = [
+        (best[name], best[name.removesuffix(AGAIN)])
+        for name in samples
+        if name.endswith(AGAIN)
+    ]
+    return max(found + [max(pair) / min(pair) - 1 for pair in pairs])
