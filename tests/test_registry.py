@@ -38,7 +38,7 @@ def use(registry: Registry, clock: FakeClock, service: str) -> ServicePolicies:
 
 
 def test_a_service_is_in_use_when_it_is_called() -> None:
-    """Noted once a second, of what is kept, by whichever settings it is called."""
+    """Noted once a second, as its end, of what is kept, by whichever settings."""
     registry, clock = make()
     policies = registry.policies("a")
     view = policies.by(service_settings(BREAKER_CONSECUTIVE=3))
@@ -49,7 +49,7 @@ def test_a_service_is_in_use_when_it_is_called() -> None:
         view.pay(now)
         used.append(policies.used - begun)
 
-    assert [5.25, 5.25, 6.0] == used
+    assert [6.0, 6.0, 7.0] == used
 
 
 @pytest.mark.parametrize("mode", ["grpc", "aws"])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ServiceSettings,
     )
     from resilience_instrument.config.plan import Plan
+    from resilience_instrument.policies.budget import RetryBudget
 
 LIMIT: Final = 1024
 """Services kept at most; the same limit holds for the metrics' label."""
@@ -56,8 +57,24 @@ class Shadow(NamedTuple):
     places: Bulkhead | None
 
 
+class _Paying:
+    """What a call touches of a service that is the first one in a second.
+
+    Attributes:
+        _base: What is kept of the service, None where this is it.
+        budget: The retry budget.
+        used: When it was in use, within a second: the end of one of its budget's.
+    """
+
+    __slots__ = ("_base", "budget", "used")
+
+    _base: ServicePolicies | None
+    budget: RetryBudget
+    used: float
+
+
 @final
-class ServicePolicies:
+class ServicePolicies(_Paying):
     """The settings of one service and the state of its policies.
 
     A call keeps the object that it began with. Objects of one service differ in
@@ -72,12 +89,10 @@ class ServicePolicies:
 
     __slots__ = (
         "_adaptive",
-        "_base",
         "_clock",
         "_memory",
         "_shadow",
         "breaker",
-        "budget",
         "bulkhead",
         "gated",
         "hedges",
@@ -90,7 +105,6 @@ class ServicePolicies:
         "settings",
         "throttle",
         "to",
-        "used",
         "views",
     )
 
@@ -108,7 +122,7 @@ class ServicePolicies:
         """The same service by other settings of the same plan."""
         self._memory: Memory[Any] | None = None
         self._adaptive: tuple[AdaptiveTimeout, AdaptiveTimeout] | None = None
-        self._base: ServicePolicies | None = None
+        self._base = None
         self._shadow: Shadow | None = None
         self._adopt(settings, None)
 
@@ -167,10 +181,12 @@ class ServicePolicies:
         every call writes is one object less.
         """
         budget = self.budget
-        if now >= budget.edge:
-            base = self._base
-            (self if base is None else base).used = now
+        looks = now >= budget.edge
         budget.deposit(now)
+        if looks:
+            base, edge = self._base, budget.edge
+            # Everybody's who was called in the same second, and so at hand.
+            (self if base is None else base).used = max(now, edge)
 
     def took(self, call: Call, seconds: float, now: float, *, timed_out: bool) -> None:
         """Take in an attempt that succeeded or timed out, where this `measures`."""

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
-from resilience_instrument.policies.window import end_of
+from resilience_instrument.policies.window import part
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import RetrySettings
@@ -148,21 +148,22 @@ class Budget(_Paid):
             self.calls += 1
             return
         with self._lock:
-            head = self._roll_locked(now)
+            self.edge = self._roll_locked(now)
             self.calls += 1
-            width = self._terms.width
-            self.edge = end_of(head, width)
-            if width > _MOMENT:
-                self.edge = min(self.edge, end_of(int(now // _MOMENT), _MOMENT))
+            if self._terms.width > _MOMENT:
+                _, moment = part(int(now // _MOMENT), _MOMENT)
+                self.edge = min(self.edge, moment)
 
     def withdraw(self, now: float, *, timeout: bool = False) -> bool:
         """Take one retry out at `now`; False if the budget does not hold it."""
         del timeout  # every retry costs the same here
         with self._lock:
-            head, terms = self._roll_locked(now), self._terms
+            self._roll_locked(now)
+            terms = self._terms
             if terms.reserve + self._sum < terms.cost:
                 return False
-            self._add_locked(head, -terms.cost)
+            self._slices[self._head % _SLICES] -= terms.cost
+            self._sum -= terms.cost
             return True
 
     def settle(self, number: int, *, success: bool) -> None:
@@ -184,8 +185,12 @@ class Budget(_Paid):
         self._sum = 0
         self.calls = 0
 
-    def _roll_locked(self, now: float) -> int:
-        """Take in what was paid since the last time, forget what is too old."""
+    def _roll_locked(self, now: float) -> float:
+        """Take in what was paid since the last time, forget what is too old.
+
+        Returns:
+            When the newest part of the window ends.
+        """
         # Nobody can come in between these two, as between the halves of an addition.
         calls = self.calls
         self.calls = 0
@@ -203,10 +208,6 @@ class Budget(_Paid):
             at = head % _SLICES
             left -= slices[at]
             slices[at] = 0
-        self._head = head
         self._sum = left
-        return head
-
-    def _add_locked(self, head: int, amount: int) -> None:
-        self._slices[head % _SLICES] += amount
-        self._sum += amount
+        self._head, end = part(head, width)
+        return end

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import Final, final
 
-from resilience_instrument.policies.window import end_of
+from resilience_instrument.policies.window import part
 
 _PARTS: Final = 10
 _GROWTH: Final = math.log(1.02)
@@ -105,7 +105,7 @@ class Latencies(list[float]):
             newest = entered
         while self._counts[0][0] <= newest - _PARTS:
             del self._counts[0]
-        self.edge = end_of(newest, width)
+        _, self.edge = part(newest, width)
 
 
 def _put(

@@ -19,13 +19,19 @@ BUCKETS: Final = 10
 
 
 @lru_cache(256)
-def end_of(part: int, width: float) -> float:
-    """Return when a part of time ends, of parts that are `width` seconds long.
+def part(number: int, width: float) -> tuple[int, float]:
+    """Return a part of time, of parts `width` seconds long: its number and its end.
 
-    Every call looks at this number. Services that are called in the same part have
+    Every call looks at the end of one. Services that are called in the same part have
     one object for it, which is at hand, and not one each, which is not.
     """
-    return (part + 1) * width
+    return number, (number + 1) * width
+
+
+@lru_cache(256)
+def width_of(seconds: float, parts: int) -> float:
+    """Return the seconds of each part: one object for all windows alike."""
+    return seconds / parts
 
 
 @final
@@ -93,7 +99,7 @@ class TimeWindow:
 
     def __init__(self, seconds: float, buckets: int = BUCKETS) -> None:
         self._buckets = buckets
-        self._width = seconds / buckets
+        self._width = width_of(seconds, buckets)
         self._counts = [0] * buckets
         # How many of them failed and how many were slow, in a row for each bucket.
         # Made at the first: there are as many windows as services, most spotless.
@@ -133,8 +139,7 @@ class TimeWindow:
                 counts[at] = 0
                 if self._bad is not None:
                     self._forget(at, self._bad)
-            self._head = head
-            self.edge = end_of(head, width)
+            self._head, self.edge = part(head, width)
         self.total = total
 
     def _forget(self, at: int, bad: list[int]) -> None:
