@@ -201,9 +201,24 @@ def compare(name: str, source: Path | None, servers: Servers) -> bool:
     return not changed
 
 
+def named(arguments: list[str]) -> dict[str, str]:
+    """Return the suites that are named and where their sources are; all for none.
+
+    `sqlalchemy` names that of each driver.
+    """
+    chosen: dict[str, str] = {}
+    for argument in arguments:
+        name, _, source = argument.partition("=")
+        found = [each for each in SUITES if f"{each}-".startswith(f"{name}-")]
+        if not found:
+            sys.exit(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
+        chosen |= dict.fromkeys(found, source)
+    return chosen or dict.fromkeys(SUITES, "")
+
+
 def main(arguments: list[str]) -> int:
     """Compare the suites that are named, or all."""
-    chosen = dict(argument.partition("=")[::2] for argument in arguments)
+    chosen = named(arguments)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name)
         place.chmod(0o711)
@@ -216,7 +231,7 @@ def main(arguments: list[str]) -> int:
                     Path(source).expanduser().resolve() if source else None,
                     (postgres, mariadb),
                 )
-                for each, source in (chosen or dict.fromkeys(SUITES, "")).items()
+                for each, source in chosen.items()
             ]
         finally:
             postgres.kill()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from upstream import databases
 from upstream.compare import differences, read_results, summary
 
 if TYPE_CHECKING:
@@ -43,3 +46,17 @@ def test_a_test_that_changed_or_is_missing_is_a_difference() -> None:
         "c: passed -> missing",
         "d: missing -> passed",
     ] == differences(plain, governed)
+
+
+def test_suites_of_databases_are_named_alone_or_for_each_driver() -> None:
+    """A name that is none gets an error that lists those that there are."""
+    assert list(databases.SUITES) == list(databases.named([]))
+    assert {"psycopg2": "", "pymysql": "/there"} == databases.named(
+        ["psycopg2", "pymysql=/there"]
+    )
+    assert [
+        f"sqlalchemy-{driver}"
+        for driver in ("psycopg2", "psycopg", "pymysql", "sqlite")
+    ] == list(databases.named(["sqlalchemy"]))
+    with pytest.raises(SystemExit, match="no suite 'psycopg3'; there are psycopg2, "):
+        databases.named(["psycopg3"])
