@@ -83,11 +83,11 @@ class Ledger:
         """Take in one attempt that ended just now."""
         self.count_in_row(evidence)
         failed = GOOD if evidence is Evidence.SUCCESS else FAILED
-        self._mark(failed | (SLOW if slow else GOOD), 1)
+        self._mark(failed | (SLOW if slow else GOOD))
 
     def add_overdue(self) -> None:
         """Take in an attempt that is slow already, though it has not ended."""
-        self._mark(SLOW, 1)
+        self._mark(SLOW)
 
     def count_in_row(self, evidence: Evidence) -> None:
         """Take in what concerns the failures in a row only."""
@@ -133,8 +133,8 @@ class Ledger:
             other._recent = self._recent.resized(settings.window, now)
         return other
 
-    def _mark(self, mark: int, count: int) -> None:
+    def _mark(self, mark: int) -> None:
         if self._last is not None:
-            self._last.add(mark, count)
+            self._last.add(mark)
         if self._recent is not None:
-            self._recent.add(mark, count)
+            self._recent.add(mark)
