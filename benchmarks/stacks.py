@@ -103,7 +103,8 @@ class Agent(Stack):
         self._port = _free_port()
         os.environ["RESILIENCE_METRICS_PORT"] = str(self._port)
         # As under the launcher: counted in a file, where other processes read it.
-        os.environ["RESILIENCE_RUN_ID"] = f"bench-{os.getpid()}"
+        # A number of a process is given again, and what it counted may still be there.
+        os.environ["RESILIENCE_RUN_ID"] = f"bench-{os.getpid()}-{time.time_ns()}"
         if self.mode is not None:
             os.environ["RESILIENCE_MODE"] = self.mode
         del target

@@ -74,7 +74,7 @@ def calls(*, full: bool) -> Iterator[Result]:
     if full:
         targets += _OVER_LOOPBACK
     for target in targets:
-        rounds = 40 if full else 6
+        rounds = 160 if full else 24
         stacks = [s for s in stacks_for(target) if full or s in _QUICKLY]
         samples = alternate(target, stacks, rounds, nanoseconds)
         yield Result(target, "ns a call", samples)
@@ -99,7 +99,7 @@ def counted(*, full: bool) -> Iterator[Result]:
 
 def query(*, full: bool) -> Iterator[Result]:
     """Measure what one `SELECT 1` takes, driver by driver, against real servers."""
-    rounds = 60 if full else 20
+    rounds = 240 if full else 80
     with databases.running():
         for target in _DATABASES:
             stacks = [s for s in stacks_for(target) if full or s in _COMPARED]

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from benchmarks.harness.statistics import Sample
 
-_SLICE: Final = 0.02
-"""Seconds that a stack runs before it is the next one's turn."""
+_SLICE: Final = 0.005
+"""Seconds that a stack runs before it is the next one's turn: about a turn of the
+system's own, so that bursts of whatever else runs spare some.
+"""
 
 
 def interleave(

@@ -117,6 +117,18 @@ def test_many_alike_are_taken_in_at_once(count: int) -> None:
     assert max(0, 4 - count) == window.failures
 
 
+def test_slow_attempts_of_one_part_are_forgotten_together() -> None:
+    """None of them stays behind."""
+    window = TimeWindow(10.0)
+    window.roll(1000.0)
+    for _ in range(3):
+        window.add(SLOW)
+
+    window.roll(1010.0)
+
+    assert (0, 0, 0) == (window.total, window.failures, window.slow)
+
+
 def test_a_shorter_time_window_keeps_what_fits() -> None:
     """Of ten seconds the last five remain, in all three totals."""
     window = failures_at([1000.5, 1006.5, 1009.5])
