@@ -662,6 +662,19 @@ def test_an_attempt_can_open_by_the_age_of_others() -> None:
     assert "open" == circuit.state
 
 
+def test_what_hangs_is_counted_by_settings_that_came_meanwhile() -> None:
+    """Nothing that is under way is forgotten with the older ones."""
+    circuit = slow_circuit(slow_inflight=True)
+    spend(circuit, 0.1, 0.1)
+    for _ in range(8):
+        circuit.permit()
+
+    circuit.reconfigure(open_for=5.0)
+    circuit.clock.advance(2.0)
+
+    assert "8 slow answers in 10 attempts" == circuit.refusal().cause
+
+
 def test_what_hangs_since_an_older_generation_is_not_counted() -> None:
     """A circuit that closed again starts with a clean ledger."""
     circuit = slow_circuit(slow_inflight=True, consecutive=1)
