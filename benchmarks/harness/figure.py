@@ -99,7 +99,7 @@ def _legend() -> Iterable[str]:
     yield f'<rect class="band" x="{_LEFT}" y="26" width="24" height="12"/>'
     yield (
         f'<text x="{_LEFT + 30}" y="36">noise: the value at the smallest size, more or '
-        "less what rounds of the bare call differ by</text>"
+        "less what turns of the same differ by</text>"
     )
 
 

@@ -161,6 +161,22 @@ def test_the_port_of_the_last_leader_is_waited_for(
     assert [[free + 1]] * port._TRIES + [[free, free + 1]] == asked
 
 
+def test_the_port_of_the_last_leader_is_taken_once_it_is_free(
+    make: Make, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no other is looked for, nor anything said."""
+    left: list[Any] = [object(), None]
+    said: list[str] = []
+    monkeypatch.setattr(server_module, "bind", lambda *_: left.pop())
+    monkeypatch.setattr(port, "sleep", lambda _: None)
+    monkeypatch.setattr(port, "say", said.append)
+    expected = left[0]
+    one = make(free, free + 1)
+
+    assert expected is one._bind(Exposition(one.gather), free + 1)
+    assert ([], []) == (left, said)
+
+
 def test_without_a_directory_the_numbers_stay_in_memory(
     make: Make, free: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
