@@ -529,7 +529,10 @@ def _enter(kit: Kit, site: Site, transport: Any, request: Any) -> _Begun | None:
         or kit.async_pool.handle_async_request is not kit.async_pool_handle
         # There a read timeout of ours is no matter of the connection.
         or (getattr(pool, "_http2", False) and not frame.explicit)
-        or site.runtime.registry.is_upload(request.headers)
+        or (
+            request.method != "GET"
+            and site.runtime.registry.is_upload(request.headers)
+        )
     ):
         return None
     given, unbounded = None, True
