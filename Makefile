@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Most tests wait for servers and processes: more workers than processors pay.
 WORKERS ?= 8
+# Those that take minutes start programs of many processes.
+LONG_WORKERS ?= 6
 # A candidate must run, not just exist: a pyenv shim of a version that is not
 # selected is on the PATH and fails.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
@@ -61,7 +63,7 @@ endif
 	$(BIN)/python -m coverage run -m pytest -m "alone and not long" $(ALONE) > $(VENV)/alone.txt 2>&1
 
 test-long: $(VENV)/.test ## Run the tests that take minutes: all kinds of processes, whole outages
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "(long or scenario) and not alone" $(ARGS)
+	$(BIN)/python -m pytest -n $(LONG_WORKERS) --dist loadgroup -m "(long or scenario) and not alone" $(ARGS)
 	$(BIN)/python -m pytest -m "long and alone" $(or $(ARGS),$(ALONE))
 
 test-python: ## Run the core's tests on another Python, PYTHON=python3.13
