@@ -530,8 +530,7 @@ def _enter(kit: Kit, site: Site, transport: Any, request: Any) -> _Begun | None:
         # There a read timeout of ours is no matter of the connection.
         or (getattr(pool, "_http2", False) and not frame.explicit)
         or (
-            request.method != "GET"
-            and site.runtime.registry.is_upload(request.headers)
+            request.method != "GET" and site.runtime.registry.is_upload(request.headers)
         )
     ):
         return None
