@@ -226,7 +226,7 @@ def circuit(model: Any, proxy: Proxy) -> dict[str, Any]:
     proxy.mode = "pass"
     accepted = proxy.accepted
     errors, seconds = [], 0.0
-    for _ in range(5):
+    for _ in range(10):
         error, waited = failure(model.objects.count)
         errors.append(error)
         seconds += waited

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from resilience_instrument.policies.tokens import QuotaBudget, TokenBudget
-from resilience_instrument.policies.window import part
+from resilience_instrument.policies.window import emptied, part
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import RetrySettings
@@ -201,13 +201,6 @@ class Budget(_Paid):
             slices[head % _SLICES] += paid
             left += paid
         entered = int(now // width)
-        if entered - head > _SLICES:
-            head = entered - _SLICES
-        while head < entered:
-            head += 1
-            at = head % _SLICES
-            left -= slices[at]
-            slices[at] = 0
-        self._sum = left
-        self._head, end = part(head, width)
+        self._sum = left - emptied(slices, head, entered)
+        self._head, end = part(max(head, entered), width)
         return end

@@ -7,7 +7,7 @@ attempts. Its owner holds a lock; there is none in here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from resilience_instrument.policies.window import (
     FAILED,
@@ -20,9 +20,6 @@ from resilience_instrument.verdict import Evidence
 
 if TYPE_CHECKING:
     from resilience_instrument.config.model import BreakerSettings
-
-
-_NEVER: Final = float("inf")
 
 
 class Cause(NamedTuple):
@@ -61,7 +58,7 @@ class Ledger:
     @property
     def edge(self) -> float:
         """The time from which on attempts belong to a new part of the window."""
-        return _NEVER if self._recent is None else self._recent.edge
+        return float("inf") if self._recent is None else self._recent.edge
 
     @property
     def is_spotless(self) -> bool:
@@ -71,13 +68,11 @@ class Ledger:
 
     def add_good(self, count: int, now: float) -> float:
         """Take in `count` successes of the time before `now`; return the `edge`."""
-        recent = self._recent
         if count and self._last is not None:
             self._last.add(GOOD, count)
-        if recent is None:
-            return _NEVER
-        recent.roll(now, count)
-        return recent.edge
+        if self._recent is not None:
+            self._recent.roll(now, count)
+        return self.edge
 
     def add(self, evidence: Evidence, *, slow: bool) -> None:
         """Take in one attempt that ended just now."""

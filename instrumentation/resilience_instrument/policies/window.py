@@ -34,6 +34,25 @@ def width_of(seconds: float, parts: int) -> float:
     return seconds / parts
 
 
+def emptied(parts: list[int], head: int, entered: int) -> int:
+    """Empty the parts of a ring that are too old; return what was in them.
+
+    Args:
+        parts: What each holds; part N lies at N modulo how many there are.
+        head: The newest one so far.
+        entered: The one that begins.
+    """
+    size, gone = len(parts), 0
+    if entered - head > size:
+        head = entered - size
+    while head < entered:
+        head += 1
+        at = head % size
+        gone += parts[at]
+        parts[at] = 0
+    return gone
+
+
 @final
 class CountWindow:
     """The last `size` attempts.
@@ -101,9 +120,9 @@ class TimeWindow:
         self._buckets = buckets
         self._width = width_of(seconds, buckets)
         self._counts = [0] * buckets
-        # How many of them failed and how many were slow, in a row for each bucket.
+        # How many of them failed and how many were slow, in each bucket.
         # Made at the first: there are as many windows as services, most spotless.
-        self._bad: list[int] | None = None
+        self._bad: tuple[list[int], list[int]] | None = None
         self._head = 0
         self.edge = float("-inf")
         """The time at which the newest bucket ends."""
@@ -118,34 +137,20 @@ class TimeWindow:
             now: The monotonic time.
             good: Successes of the time before it.
         """
-        buckets, counts, head, total = (
-            self._buckets,
-            self._counts,
-            self._head,
-            self.total,
-        )
+        counts, head, total = self._counts, self._head, self.total
         if good:
-            counts[head % buckets] += good
+            counts[head % self._buckets] += good
             total += good
         if now >= self.edge:
             width = self._width
             entered = int(now // width)
-            if entered - head > buckets:
-                head = entered - buckets
-            while head < entered:
-                head += 1
-                at = head % buckets
-                total -= counts[at]
-                counts[at] = 0
-                if self._bad is not None:
-                    self._forget(at, self._bad)
-            self._head, self.edge = part(head, width)
+            total -= emptied(counts, head, entered)
+            if self._bad is not None:
+                failures, slow = self._bad
+                self.failures -= emptied(failures, head, entered)
+                self.slow -= emptied(slow, head, entered)
+            self._head, self.edge = part(max(head, entered), width)
         self.total = total
-
-    def _forget(self, at: int, bad: list[int]) -> None:
-        self.failures -= bad[2 * at]
-        self.slow -= bad[2 * at + 1]
-        bad[2 * at : 2 * at + 2] = (0, 0)
 
     def add(self, mark: int, count: int = 1) -> None:
         """Take in `count` attempts of one kind, in the newest bucket."""
@@ -163,7 +168,7 @@ class TimeWindow:
             place = int(end // other._width)
             if place > other._head - self._buckets:
                 at = index % self._buckets
-                bad = self._bad[2 * at : 2 * at + 2] if self._bad else (0, 0)
+                bad = [each[at] for each in self._bad] if self._bad else (0, 0)
                 other._put(place, self._counts[at], *bad)
         return other
 
@@ -172,9 +177,10 @@ class TimeWindow:
         self._counts[at] += total
         if failures or slow:
             if self._bad is None:
-                self._bad = [0] * (2 * self._buckets)
-            self._bad[2 * at] += failures
-            self._bad[2 * at + 1] += slow
+                self._bad = [0] * self._buckets, [0] * self._buckets
+            failed, slowed = self._bad
+            failed[at] += failures
+            slowed[at] += slow
         self.total += total
         self.failures += failures
         self.slow += slow
